@@ -1,0 +1,1 @@
+"""Pixels: OpenSlide, TIFF, DICOM and plain fields behind one interface."""
