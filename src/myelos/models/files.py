@@ -1,0 +1,152 @@
+"""Model files: what is read, what is refused, and the card that travels in the header.
+
+A safetensors file starts with eight bytes (length of the header, little endian) and a JSON header whose
+`__metadata__` holds text. Ours has one entry, `myelos`, that is JSON: `ModelCard`. The graph `NAME.onnx` lies beside
+it; the card knows its SHA-256, so that a graph of other weights is never run under this card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myelos.errors import ModelError
+
+WEIGHTS = Path(__file__).parent / "weights"
+PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
+HEADER_LIMIT = 10_000_000  # bytes; a header that claims more is hostile or damaged
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """Everything about a model that is no weight.
+
+    types: taxonomy names in the order of the outputs. mpp: µm per pixel of its input. normalisation: what is done to
+    a field before (`imaging.appearance` settings). data: training sources with licence and number of fields and
+    boxes. metrics: held-out figures with what they were measured on. text: the card for people.
+    """
+
+    name: str
+    kind: str  # detector
+    specimen: str  # marrow or blood
+    architecture: Mapping[str, Any]
+    types: tuple[str, ...]
+    scheme: str
+    mpp: float
+    tile: int
+    threshold: float
+    normalisation: Mapping[str, Any]
+    data: tuple[Mapping[str, Any], ...]
+    training: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    text: str
+    synthetic_only: bool = False
+    version: str = ""
+    onnx_sha256: str = ""
+    path: Path = field(default=Path(), compare=False)
+
+    @property
+    def graph(self) -> Path:
+        """The ONNX file beside the weights."""
+        return self.path.with_suffix(".onnx")
+
+    def to_json(self) -> str:
+        content = asdict(self)
+        del content["path"]
+        return json.dumps(content, ensure_ascii=False, sort_keys=True)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def available() -> list[ModelCard]:
+    """The cards of all shipped models, by name."""
+    return [read_card(path) for path in sorted(WEIGHTS.glob("*.safetensors"))]
+
+
+def find(model: str | Path) -> Path:
+    """The file of a shipped model's name, or the path itself; raises ModelError with what there is."""
+    path = Path(model)
+    refuse_pickles(path)
+    if path.suffix == ".onnx":
+        path = path.with_suffix(".safetensors")
+    if path.suffix == ".safetensors":
+        if path.is_file():
+            return path
+        raise ModelError(f"{path} does not exist", remedy="Pass a .safetensors file or the name of a shipped model")
+    shipped = WEIGHTS / f"{path.name}.safetensors"
+    if str(model) == path.name and shipped.is_file():
+        return shipped
+    names = ", ".join(card.stem for card in sorted(WEIGHTS.glob("*.safetensors"))) or "none"
+    raise ModelError(
+        f"there is no model {str(model)!r}", why=f"shipped are: {names}", remedy="`myelos models` lists them"
+    )
+
+
+def refuse_pickles(path: Path) -> None:
+    """Raise ModelError for files that can run code when they are opened."""
+    if path.suffix.lower() in PICKLED:
+        raise ModelError(
+            f"{path.name} is not opened",
+            why="pickled weights can run code when they are read",
+            remedy="Convert it where you trust it: safetensors.torch.save_file(state_dict, 'NAME.safetensors')",
+        )
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card of a model file; reads the header only. Raises ModelError where it is none of ours or damaged."""
+    metadata = _header(path).get("__metadata__", {})
+    try:
+        content = json.loads(metadata["myelos"])
+        content["types"], content["data"] = tuple(content["types"]), tuple(content["data"])
+        return ModelCard(**content, path=path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path.name} is no model of Myelos",
+            why=f"its header has no readable card ({type(error).__name__})",
+            remedy="Train one with `myelos train detector`; plain weights go to --pretrained",
+        ) from error
+
+
+def _header(path: Path) -> dict[str, Any]:
+    refuse_pickles(path)
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(HEADER_LIMIT, path.stat().st_size):
+                raise ValueError(f"its header claims {length} bytes")
+            return json.loads(file.read(length))
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist") from None
+    except (struct.error, ValueError) as error:
+        raise ModelError(f"{path.name} is damaged or no safetensors file", why=str(error)) from error
+
+
+def tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """All weights as numpy arrays, in float32."""
+    from safetensors.numpy import load_file
+
+    refuse_pickles(path)
+    return {name: value.astype(np.float32) for name, value in load_file(path).items()}
+
+
+def save(path: Path, weights: Mapping[str, NDArray[Any]], card: ModelCard) -> None:
+    """Write weights in half precision with the card in the header; appears whole or not at all."""
+    from safetensors.numpy import save as serialise
+
+    from myelos.tables import write_bytes
+
+    halves = {
+        name: np.ascontiguousarray(value.astype(np.float16) if value.dtype == np.float32 else value)
+        for name, value in sorted(weights.items())
+    }
+    write_bytes(path, serialise(halves, metadata={"myelos": card.to_json()}))

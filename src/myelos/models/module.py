@@ -1,0 +1,76 @@
+"""A detector as a torch module, on a GPU (or, as the reference of the graph, on a CPU)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myelos.errors import MissingDependencyError, ModelError
+from myelos.models.files import ModelCard, sha256, tensors
+from myelos.models.suppress import padded, to_boxes
+from myelos.models.types import Boxes
+
+if TYPE_CHECKING:
+    from myelos.networks.cascade import CascadeRCNN
+
+
+class ModuleDetector:
+    """Callable: RGB tiles at `mpp` → `Boxes`. See `models.types.Detector`."""
+
+    def __init__(self, card: ModelCard, *, device: str = "cpu") -> None:
+        self.card, self.device = card, device
+        self.name, self.types, self.mpp, self.tile = card.name, card.types, card.mpp, card.tile
+        self.threshold, self.batch, self.precision = card.threshold, 1, "f32"
+        self.sha256 = sha256(card.path)
+        self.network = build(card).to(_device(device)).eval()
+
+    def __call__(self, tiles: Sequence[NDArray[np.uint8]]) -> list[Boxes]:
+        return [self._one(tile) for tile in tiles]
+
+    def _one(self, tile: NDArray[np.uint8]) -> Boxes:
+        import torch
+
+        with torch.inference_mode():
+            image = torch.from_numpy(padded(np.ascontiguousarray(tile))).to(self.device)
+            found = self.network(image.permute(2, 0, 1)[None].float())
+        corners, scores, types = (output.cpu().numpy() for output in found)
+        return to_boxes(corners, scores, types, width=tile.shape[1], height=tile.shape[0])
+
+
+def build(card: ModelCard) -> CascadeRCNN:
+    """The network of a card with its weights; raises ModelError where they do not fit each other."""
+    try:
+        import torch
+
+        from myelos.networks.cascade import CascadeRCNN, CascadeSettings
+    except ImportError as error:
+        raise MissingDependencyError(
+            "this needs PyTorch", why=str(error), remedy="Install it with: pip install 'myelos[train]'"
+        ) from error
+    settings = {key: _tuples(value) for key, value in card.architecture.items()}
+    network = CascadeRCNN(len(card.types), CascadeSettings(**settings))
+    weights = {name: torch.from_numpy(value) for name, value in tensors(card.path).items()}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"{card.path.name} does not fit its own card", why=str(error).splitlines()[0]) from error
+    return network
+
+
+def _tuples(value: object) -> object:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise MissingDependencyError(
+            f"--device {name} is not there",
+            why="PyTorch sees no CUDA GPU",
+            remedy="Leave --device out to run on the CPU; `myelos doctor` says what is installed",
+        )
+    return name

@@ -1,0 +1,1 @@
+"""Recipes: one file per trainable model, and what they share."""
