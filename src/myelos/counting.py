@@ -11,12 +11,14 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from myelos import taxonomy
+from myelos.datasets.tally import read_annotations, read_tally
 from myelos.errors import UsageError
 from myelos.metrics.adequacy import Adequacy, AdequacySettings, Evidence, judge
 from myelos.metrics.bootstrap import percentile_interval
@@ -258,7 +260,7 @@ def _thresholds(tally: Tally, known: Sequence[str] | None, settings: CountSettin
         group, label = taxonomy.narrower(name), taxonomy.cell_type(name).label
         number = tally.number(group)
         if known is not None and not group & set(known) and not number:
-            rows.append(Threshold(name, label, percent, None, None, "not judged: the source cannot name this type"))
+            rows.append(Threshold(name, label, percent, None, None, "not judged: the source does not name this type"))
         elif not tally.counted:
             rows.append(Threshold(name, label, percent, number, None, "not judged: nothing was counted"))
         else:
@@ -299,3 +301,17 @@ def _blind(specimen: str, known: Sequence[str] | None) -> Blind:
         else:
             missing.append(name)
     return Blind(tuple(missing), {wide: tuple(names) for wide, names in together.items()}, BLAST_EQUIVALENTS)
+
+
+def from_tally(path: Path, *, specimen: str, settings: CountSettings | None = None) -> Count:
+    """The count of a CSV with the columns cell_type and count; faults as in `datasets.tally.read_tally`."""
+    numbers = read_tally(path)
+    cells = [(name, None) for name, number in numbers.items() for _ in range(number)]
+    return count(cells, specimen=specimen, settings=settings, known=tuple(numbers), unit="none")
+
+
+def from_geojson(path: Path, *, specimen: str, settings: CountSettings | None = None) -> Count:
+    """The count of cells marked and named in QuPath; the types that appear are taken for those that were looked for."""
+    cells = read_annotations(path)
+    known = tuple(dict.fromkeys(cells["cell_type"].to_pylist()))
+    return count(cells, specimen=specimen, settings=settings, known=known, unit="none")
