@@ -16,9 +16,10 @@ from myelos.errors import LabelError
 TYPES: dict[str, CellType]  # every type by name, in the order of a report
 SCHEMES: dict[str, Scheme]
 LINEAGES: dict[str, Lineage]  # in the order of a report
+PATIENT_SCHEMES: dict[str, PatientScheme]
 TOLERATED: frozenset[frozenset[str]]  # inferred pairs, see taxonomy.toml
 
-MYELOID, ERYTHROID, OPTIONAL = "myeloid", "erythroid", "optional"  # parts in the M:E ratio
+_PUBLIC = ("TYPES", "SCHEMES", "LINEAGES", "PATIENT_SCHEMES", "TOLERATED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Scheme:
     """The labels of one published set.
 
     codes: the set's own code → name of a type. trained: codes that its authors trained a model on, in their order.
-    technical: codes that are no opinion on a cell.
+    technical: codes that are no opinion on a cell. provisional: what is not known of the scheme, empty where all is.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Scheme:
     source: str
     trained: tuple[str, ...]
     technical: tuple[str, ...]
+    provisional: str
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -78,9 +80,19 @@ class Scheme:
 
 
 @dataclass(frozen=True, slots=True)
+class PatientScheme:
+    """Labels that a set gives to patients, not to cells: the set's own code → what it means."""
+
+    name: str
+    labels: Mapping[str, str]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Taxonomy:
     types: dict[str, CellType]
     schemes: dict[str, Scheme]
+    patient_schemes: dict[str, PatientScheme]
     lineages: dict[str, Lineage]
     tolerated: frozenset[frozenset[str]]
     spellings: dict[str, str]  # normalised name, label or alias → type
@@ -167,13 +179,11 @@ def tolerated(truth: str, prediction: str) -> bool:
 
 
 def __getattr__(name: str) -> Any:
-    """TYPES, SCHEMES, LINEAGES and TOLERATED, read when first asked for and kept as plain attributes from then on."""
-    if name not in ("TYPES", "SCHEMES", "LINEAGES", "TOLERATED"):
+    """The five dictionaries and sets of the file, read when first asked for and plain attributes from then on."""
+    if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     taxonomy = _load()
-    globals().update(
-        TYPES=taxonomy.types, SCHEMES=taxonomy.schemes, LINEAGES=taxonomy.lineages, TOLERATED=taxonomy.tolerated
-    )
+    globals().update({public: getattr(taxonomy, public.lower()) for public in _PUBLIC})
     return globals()[name]
 
 
@@ -184,10 +194,12 @@ def _load() -> _Taxonomy:
 
     content = tomllib.loads(files("myelos").joinpath("taxonomy.toml").read_text(encoding="utf-8"))
     types = _read_types(content["types"])
-    schemes = {name: _read_scheme(name, entry) for name, entry in content["schemes"].items()}
+    schemes = {name: _read_scheme(name, content["schemes"]) for name in content["schemes"]}
+    patients = content["patient_schemes"].items()
     return _Taxonomy(
         types=types,
         schemes=schemes,
+        patient_schemes={name: PatientScheme(name, entry["labels"], entry["source"]) for name, entry in patients},
         lineages={name: Lineage(name, entry["label"], entry["ratio"]) for name, entry in content["lineages"].items()},
         tolerated=frozenset(frozenset(pair) for pair in content["tolerated"]["pairs"]),
         spellings=_read_spellings(types, content["aliases"]),
@@ -219,10 +231,17 @@ def _read_types(entries: dict[str, dict[str, Any]]) -> dict[str, CellType]:
     return {name: read(name, entry) for name, entry in entries.items()}
 
 
-def _read_scheme(name: str, entry: dict[str, Any]) -> Scheme:
+def _read_scheme(name: str, entries: dict[str, dict[str, Any]]) -> Scheme:
+    entry = entries[name]
     technical = tuple(entry.get("technical", ()))
-    trained = entry.get("trained") or [code for code in entry["codes"] if code not in technical]
-    return Scheme(name, entry["codes"], entry["source"], tuple(trained), technical)
+    codes = entry["codes"] if "codes" in entry else _labels_of(entries[entry["same_labels_as"]])
+    trained = tuple(entry.get("trained") or (code for code in codes if code not in technical))
+    return Scheme(name, codes, entry["source"], trained, technical, entry.get("provisional", ""))
+
+
+def _labels_of(entry: dict[str, Any]) -> dict[str, str]:
+    """The codes of a scheme without its technical ones."""
+    return {code: name for code, name in entry["codes"].items() if code not in entry["technical"]}
 
 
 def _read_spellings(types: dict[str, CellType], aliases: dict[str, str]) -> dict[str, str]:
