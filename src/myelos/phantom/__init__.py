@@ -1,0 +1,1 @@
+"""Synthetic smears with complete truth: rendered cells, fields and slides."""
