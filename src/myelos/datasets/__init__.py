@@ -1,0 +1,1 @@
+"""Published layouts and annotation formats → records; near-duplicates; splits that keep what belongs together."""
