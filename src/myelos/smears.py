@@ -14,9 +14,9 @@ from pathlib import Path
 
 from myelos.errors import InputError, UsageError
 
-IMAGES = frozenset(
-    ".png .jpg .jpeg .bmp .tif .tiff .svs .ndpi .mrxs .scn .vms .vmu .bif .svslide .dcm .btf .webp".split()
-)
+PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".btf", ".webp")
+SCANS = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm")
+IMAGES = frozenset(PHOTOGRAPHS + SCANS)
 DEFAULT = "smear"
 _PATTERN = re.compile(r"[*?\[]")
 
@@ -98,7 +98,7 @@ def grouping(smear_by: str | Path | None) -> Callable[[Path], str | None]:
     and `smear`. Without it all fields of a call are one smear.
     """
     if smear_by is None:
-        return lambda path: DEFAULT
+        return lambda _: DEFAULT
     if str(smear_by).lower().endswith(".csv"):
         return _by_table(Path(smear_by))
     return _by_pattern(str(smear_by))

@@ -21,21 +21,22 @@ Key = TypeVar("Key", bound=Hashable)
 POOLED = 24  # fields from which a scale is pooled: more cost time and tell no more
 
 
-def prepare(rgb: Image, *, mpp: float | None, target_mpp: float, settings: AppearanceSettings | None = None) -> Image:
-    """A field at `target_mpp` with its light evened out; at its own scale where `mpp` is None.
+def prepare(rgb: Image, *, factor: float = 1.0, appearance: AppearanceSettings | None = None) -> Image:
+    """A field at the detector's scale with its light evened out.
 
-    The result is (round(height · mpp / target_mpp), round(width · mpp / target_mpp), 3), at least 1 × 1.
+    factor: the detector's pixels per pixel of the field, its µm/px ÷ the detector's; 1 where its scale is unknown.
+    The result is (round(height · factor), round(width · factor), 3), at least 1 × 1.
     """
-    return normalise(rescale(rgb, target_mpp / mpp if mpp else 1.0), settings or AppearanceSettings())
+    return normalise(rescale(rgb, factor), appearance or AppearanceSettings())
 
 
-def rescale(rgb: Image, downsample: float) -> Image:
-    """RGB with pixels of `downsample` former pixels: averaged by area where smaller, interpolated where larger."""
+def rescale(rgb: Image, factor: float) -> Image:
+    """RGB with `factor` pixels per former pixel: averaged by area where smaller, interpolated where larger."""
     height, width = rgb.shape[:2]
-    size = max(1, round(width / downsample)), max(1, round(height / downsample))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
     if size == (width, height):
         return rgb
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if downsample > 1 else cv2.INTER_CUBIC)
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
 
 
 def pooled_scales(
