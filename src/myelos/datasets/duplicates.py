@@ -108,10 +108,11 @@ def _parts(thumbnails: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """(N, side, side) → four (N, side² / 4): the parts even or odd in y and x, scaled so that products add up."""
     half = thumbnails.shape[1] // 2
     top, bottom = thumbnails[:, :half], thumbnails[:, ::-1][:, :half]
-    parts = []
+    parts: list[NDArray[np.float32]] = []
     for rows in (top + bottom, top - bottom):
         left, right = rows[:, :, :half], rows[:, :, ::-1][:, :, :half]
-        parts += [((left + right) / 2).reshape(len(rows), -1), ((left - right) / 2).reshape(len(rows), -1)]
+        for part in (left + right, left - right):
+            parts.append((part * np.float32(0.5)).reshape(len(rows), -1).astype(np.float32))
     return parts
 
 

@@ -1,0 +1,144 @@
+"""Parts of a data set that share no patient, no sample and no near-duplicate.
+
+What belongs together forms a unit. A unit is known by the smallest content hash of its images, so that neither the
+order of the records nor the names of files and folders change where it goes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myelos.datasets.duplicates import groups, join
+from myelos.datasets.images import content_hash
+from myelos.datasets.records import FieldRecord
+from myelos.errors import UsageError
+
+_TRIES = 200  # orders in which folds are filled; the best is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Records that may not be parted: their indices, a key that depends on content and seed only, their sources."""
+
+    key: str
+    members: tuple[int, ...]
+    sources: tuple[str, ...]
+    types: Mapping[str, int]  # boxes by type; "" for cells of unstated type
+
+
+def units(records: Sequence[FieldRecord], *, seed: int = 0, duplicates: Sequence[int] | None = None) -> list[Unit]:
+    """What belongs together, sorted by key. duplicates: labels of `duplicates.groups`, computed where None."""
+    labels = groups(records) if duplicates is None else duplicates
+    if len(labels) != len(records):
+        raise UsageError(f"{len(labels)} labels of duplicates do not fit {len(records)} records")
+    first: dict[tuple[str, str], int] = {}
+    links = []
+    for index, record in enumerate(records):
+        names = [("duplicate", str(labels[index]))]
+        if record.group is not None:  # a sample of one set may have the number of another set's
+            names.append((record.source.split("/")[0], record.group))
+        links += [(first.setdefault(name, index), index) for name in names]
+    members: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(join(len(records), links)):
+        members[label].append(index)
+    return sorted((_unit(records, part, seed) for part in members.values()), key=lambda unit: unit.key)
+
+
+def split(
+    records: Sequence[FieldRecord],
+    *,
+    fractions: Mapping[str, float],
+    seed: int = 0,
+    duplicates: Sequence[int] | None = None,
+) -> dict[str, list[int]]:
+    """Indices of records by part, such as {"train": 0.8, "test": 0.2}; units go whole, in the order of their keys.
+
+    Within each combination of sources a unit goes where most images are still wanted, so that every part has its
+    share of every source as far as units allow. Raises UsageError where the fractions do not add up to 1.
+    """
+    if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values(), default=0) <= 0:
+        raise UsageError(f"fractions {dict(fractions)} do not add up to 1", remedy="Pass positive shares of the whole")
+    parts: dict[str, list[int]] = {name: [] for name in fractions}
+    strata: dict[tuple[str, ...], list[Unit]] = defaultdict(list)
+    for unit in units(records, seed=seed, duplicates=duplicates):
+        strata[unit.sources].append(unit)
+    for _, stratum in sorted(strata.items()):
+        total = sum(len(unit.members) for unit in stratum)
+        wanted = {name: share * total for name, share in fractions.items()}
+        for unit in stratum:
+            name = max(wanted, key=lambda name: wanted[name])
+            wanted[name] -= len(unit.members)
+            parts[name] += unit.members
+    return {name: sorted(indices) for name, indices in parts.items()}
+
+
+def folds(
+    records: Sequence[FieldRecord], k: int, *, seed: int = 0, duplicates: Sequence[int] | None = None
+) -> list[list[int]]:
+    """k lists of indices, each the test part of one fold; every type and source in as many folds as possible.
+
+    Of many orders of filling the one is kept that has most (type, fold) pairs, then the most even boxes by type.
+    Raises UsageError where there are fewer units than folds.
+    """
+    whole = units(records, seed=seed, duplicates=duplicates)
+    if not 2 <= k <= len(whole):
+        raise UsageError(
+            f"{k} folds cannot be made", why=f"{len(whole)} groups share no sample, patient or near-duplicate"
+        )
+    numbers = _numbers(whole)
+    rng = np.random.default_rng(seed)
+    tries = 1 if len(whole) > 200 else _TRIES  # many small units are even at the first try
+    placed = [_fill(numbers, k, rng if attempt else None) for attempt in range(tries)]
+    best = max(placed, key=lambda places: _merit(numbers, places, k))
+    return [
+        sorted(index for unit, place in zip(whole, best, strict=True) if place == fold for index in unit.members)
+        for fold in range(k)
+    ]
+
+
+def _unit(records: Sequence[FieldRecord], part: Sequence[int], seed: int) -> Unit:
+    smallest = min(content_hash(records[index].path) for index in part)
+    key = hashlib.sha256(f"{seed}:{smallest}".encode()).hexdigest()
+    sources = tuple(sorted({records[index].source for index in part}))
+    return Unit(key, tuple(part), sources, Counter(kind or "" for index in part for kind in records[index].types))
+
+
+def _numbers(whole: Sequence[Unit]) -> NDArray[np.float64]:
+    """(units, types + sources) boxes of each type, and images if of that source, as shares of their totals."""
+    names: Iterable[tuple[str, str]] = sorted(
+        {("type", kind) for unit in whole for kind in unit.types}
+        | {("source", s) for unit in whole for s in unit.sources}
+    )
+    rows = [
+        [unit.types.get(name, 0) if what == "type" else len(unit.members) * (name in unit.sources)
+         for what, name in names] for unit in whole
+    ]  # fmt: skip
+    numbers = np.array(rows, dtype=float)
+    return numbers / numbers.sum(axis=0)
+
+
+def _fill(numbers: NDArray[np.float64], k: int, rng: np.random.Generator | None) -> NDArray[np.intp]:
+    """The fold of each unit: the rarest columns first, each unit where that column has least so far."""
+    units_with = (numbers > 0).sum(axis=0)
+    jitter = rng.random(numbers.shape) if rng is not None else np.zeros(numbers.shape)
+    places = np.full(len(numbers), -1)
+    filled = np.zeros((k, numbers.shape[1]))
+    for column in np.argsort(units_with, kind="stable"):
+        size = numbers[:, column] * (1 + jitter[:, column])
+        for unit in np.argsort(-size, kind="stable"):
+            if places[unit] < 0 and numbers[unit, column] > 0:
+                fold = min(range(k), key=lambda fold: (round(filled[fold, column], 9), filled[fold].sum()))
+                places[unit] = fold
+                filled[fold] += numbers[unit]
+    return places
+
+
+def _merit(numbers: NDArray[np.float64], places: NDArray[np.intp], k: int) -> tuple[int, float]:
+    sums = np.stack([numbers[places == fold].sum(axis=0) for fold in range(k)])
+    return int((sums > 0).sum()), -float(sums.std(axis=0).sum())
