@@ -1,7 +1,4 @@
-"""One field: cells of a composition placed at random, stained, photographed.
-
-`layout` decides what lies where, `paint` turns that into concentrations, `optics.photograph` into pixels.
-"""
+"""One field: cells of a composition placed at random, stained, photographed."""
 
 from __future__ import annotations
 
@@ -10,19 +7,24 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from myelos.errors import UsageError
 from myelos.phantom.compositions import COMPOSITIONS, draw_types
 from myelos.phantom.optics import OpticsSettings, photograph
 from myelos.phantom.painting import Painting
-from myelos.phantom.placing import spread_out
-from myelos.phantom.sprites import SpritePool, flip_sprite, place_sprite
-from myelos.phantom.stain import random_stain
+from myelos.phantom.placing import Draw, draw_bodies, draw_cells
+from myelos.phantom.sprites import SpritePool
+from myelos.phantom.stain import STAINS, random_stain
 
-SCALES = (0.94, 1.06)  # a sprite is drawn this much smaller or larger
+MARGIN = 12.0  # µm around the field from which cells reach in
+SPECIMENS = ("marrow", "blood")
 
 
 @dataclass(frozen=True, slots=True)
 class FieldSettings:
-    """What a field shows. Densities are per mm²; None takes a usual one of the specimen at random."""
+    """What a field shows. Densities are per mm²; None takes a usual one of the specimen at random.
+
+    Raises UsageError for impossible values.
+    """
 
     width: int = 640
     height: int = 640
@@ -33,12 +35,22 @@ class FieldSettings:
     red_cells_per_mm2: float | None = None
     platelets_per_mm2: float | None = None
     red_cell_truth: bool = False  # give boxes of red cells and platelets, too
-    visible: float = 0.3  # a cell cut by the border has a box if at least this share of it is inside
+    visible: float = 0.3  # a cell cut by the border has a box if at least this share of it is seen
     stain: str | None = None  # a name of stain.STAINS, None for any
     stain_variation: float = 1.0
     pool_seed: int = 0
     pool_per_type: int = 40
     optics: OpticsSettings = field(default_factory=OpticsSettings)
+
+    def __post_init__(self) -> None:
+        if self.specimen not in SPECIMENS:
+            raise UsageError(f"no specimen '{self.specimen}'", remedy=f"Choose one of {', '.join(SPECIMENS)}")
+        if min(self.width, self.height) < 1 or not 0.02 <= self.mpp <= 2:
+            raise UsageError(f"no field of {self.width} × {self.height} px at {self.mpp} µm/px can be rendered")
+        if self.stain is not None and self.stain not in STAINS:
+            raise UsageError(f"no stain '{self.stain}'", remedy=f"Choose one of {', '.join(STAINS)}")
+        if isinstance(self.composition, str) and self.composition not in COMPOSITIONS:
+            raise UsageError(f"no composition '{self.composition}'", remedy=f"Choose one of {', '.join(COMPOSITIONS)}")
 
     def shares(self) -> dict[str, float]:
         chosen = self.composition or f"{self.specimen}_normal"
@@ -58,15 +70,17 @@ class Field:
     mpp: float
 
 
-def render_field(settings: FieldSettings, rng: np.random.Generator) -> Field:
-    """A field and its truth; the same settings and generator state give the same pixels."""
-    pool = settings.pool()
-    painting = Painting(settings.width, settings.height, visible=settings.visible)
+def render_field(settings: FieldSettings, rng: np.random.Generator, *, centre: str | None = None) -> Field:
+    """A field and its truth; the same settings and generator state give the same pixels.
+
+    centre: a type of which one cell lies whole in the middle of the field and is the first of the truth.
+    """
     density = _densities(settings, rng)
-    _nucleated(painting, pool, settings, density["cells"], rng)
-    _red_cells(painting, pool, settings, density["red"], rng)
-    _platelets(painting, pool, settings, density["platelets"], rng)
-    painting.finish(rng, haze=density["haze"], debris=density["debris"], mpp=settings.mpp)
+    painting = Painting(settings.width, settings.height, settings.pool(), visible=settings.visible)
+    gap = _paint_centre(painting, settings, centre, rng) if centre else 0.0
+    _paint_around(painting, settings, density, gap, rng)
+    painting.add_haze(rng, density["haze"])
+    painting.add_specks(rng, density["debris"])
     stain = random_stain(rng, name=settings.stain, variation=settings.stain_variation)
     rgb = photograph(painting.dyes, stain, settings.optics, rng, mpp=settings.mpp)
     boxes = np.array(painting.boxes, np.float64).reshape(-1, 4)
@@ -89,56 +103,49 @@ def _densities(settings: FieldSettings, rng: np.random.Generator) -> dict[str, f
     return usual | {key: value for key, value in given.items() if value is not None}
 
 
-def _number(settings: FieldSettings, density: float, margin: float, rng: np.random.Generator) -> int:
-    """Cells on the field and on a margin around it, in µm, from which cells reach in."""
-    width, height = settings.width * settings.mpp + 2 * margin, settings.height * settings.mpp + 2 * margin
-    return int(rng.poisson(density * width * height * 1e-6))
+def _paint_centre(painting: Painting, settings: FieldSettings, cell_type: str, rng: np.random.Generator) -> float:
+    """Lay the cell in the middle; returns how far in px others must stay away."""
+    middle = np.array([[settings.width, settings.height]]) / 2
+    types = draw_types({cell_type: 1.0}, 1, rng)
+    if types == ["erythrocyte"] or types == ["platelet"]:
+        body = draw_bodies(types[0], 1, painting.pool, lambda _: middle.copy(), rng, spacing=0, rounds=0)
+        lay = painting.add_red_cells if types == ["erythrocyte"] else painting.add_platelets
+        lay(body, [0], np.ones(1, bool))
+        return 4 / settings.mpp
+    cells = draw_cells(types, painting.pool, lambda _: middle.copy(), rng, spacing=0)
+    painting.add_cells(cells, [0])
+    return float(cells.reach[0]) * 0.72 + 5 / settings.mpp
 
 
-def _positions(
-    settings: FieldSettings, radii: NDArray[np.float64], margin: float, spacing: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """(N, 2) centres in px of the field, spread so that cells overlap little."""
-    size = np.array([settings.width, settings.height]) * settings.mpp + 2 * margin
+def _paint_around(
+    painting: Painting, settings: FieldSettings, density: dict[str, float], gap: float, rng: np.random.Generator
+) -> None:
+    """The cells of the composition, the red cells and the platelets; none within `gap` px of the middle."""
+    pool, margin = painting.pool, MARGIN / settings.mpp
+    draw = _anywhere(settings, margin, gap, rng)
+    area = (settings.width + 2 * margin) * (settings.height + 2 * margin) * settings.mpp**2 * 1e-6  # mm²
+    truth = settings.red_cell_truth
+    types = draw_types(settings.shares(), int(rng.poisson(density["cells"] * area)), rng)
+    cells = draw_cells(types, pool, draw, rng, spacing=float(rng.uniform(0.9, 1.12)))
+    painting.add_cells(cells, range(len(types)))
+    draw = _anywhere(settings, margin, 0.0, rng)
+    count, spacing = int(rng.poisson(density["red"] * area)), float(rng.uniform(0.6, 0.98))
+    red = draw_bodies("erythrocyte", count, pool, draw, rng, spacing=spacing, rounds=12)
+    painting.add_red_cells(red, range(count), np.full(count, truth))
+    count = int(rng.poisson(density["platelets"] * area))
+    platelets = draw_bodies("platelet", count, pool, draw, rng, spacing=1.0, rounds=2)
+    painting.add_platelets(platelets, range(count), np.full(count, truth))
+
+
+def _anywhere(settings: FieldSettings, margin: float, gap: float, rng: np.random.Generator) -> Draw:
+    """Even places on the field and its margin, outside a circle of `gap` px in the middle."""
+    size = np.array([settings.width, settings.height], float)
 
     def draw(count: int) -> NDArray[np.float64]:
-        return rng.random((count, 2)) * size
+        places = rng.random((count, 2)) * (size + 2 * margin) - margin
+        for _ in range(20 if gap else 0):
+            near = np.hypot(*(places - size / 2).T) < gap
+            places[near] = rng.random((int(near.sum()), 2)) * (size + 2 * margin) - margin
+        return places
 
-    return (spread_out(radii, draw, spacing=spacing) - margin) / settings.mpp
-
-
-def _nucleated(
-    painting: Painting, pool: SpritePool, settings: FieldSettings, density: float, rng: np.random.Generator
-) -> None:
-    margin = 12.0
-    types = draw_types(settings.shares(), _number(settings, density, margin, rng), rng)
-    numbers = rng.integers(0, 1 << 30, len(types))
-    scales = rng.uniform(*SCALES, len(types))
-    radii = np.array([pool.radius(t, int(n)) for t, n in zip(types, numbers, strict=True)]) * scales
-    centres = _positions(settings, radii, margin, float(rng.uniform(0.9, 1.12)), rng)
-    for cell_type, number, scale, (x, y) in zip(types, numbers, scales, centres, strict=True):
-        layers = place_sprite(pool.sprite(cell_type, int(number)), rng, float(scale))
-        painting.add_cell(layers, x, y, cell_type, press=bool(rng.random() < 0.75))
-
-
-def _red_cells(
-    painting: Painting, pool: SpritePool, settings: FieldSettings, density: float, rng: np.random.Generator
-) -> None:
-    margin = 5.0
-    numbers = rng.integers(0, 1 << 30, _number(settings, density, margin, rng))
-    radii = np.array([pool.radius("erythrocyte", int(n)) for n in numbers])
-    centres = _positions(settings, radii, margin, float(rng.uniform(0.6, 0.98)), rng)
-    for number, (x, y) in zip(numbers, centres, strict=True):
-        layers = flip_sprite(pool.sprite("erythrocyte", int(number)), rng)
-        painting.add_red_cell(layers, x, y, truth=settings.red_cell_truth)
-    painting.settle_red_cells(settings.mpp)
-
-
-def _platelets(
-    painting: Painting, pool: SpritePool, settings: FieldSettings, density: float, rng: np.random.Generator
-) -> None:
-    count = _number(settings, density, 2.0, rng)
-    extent = np.array([settings.width, settings.height])
-    for number, place in zip(rng.integers(0, 1 << 30, count), rng.random((count, 2)), strict=True):
-        x, y = place * extent
-        painting.add_platelet(flip_sprite(pool.sprite("platelet", int(number)), rng), x, y, settings.red_cell_truth)
+    return draw

@@ -182,4 +182,3 @@ def fit_nucleus(field: Field, cell: Field, radius: float, shift: tuple[float, fl
         covered = (field(x - shift[0], y - shift[1], scale) > 0) & (body > MARGIN)
         low, high = (scale, high) if covered.sum() < ratio * inside.sum() else (low, scale)
     return (low * high) ** 0.5
-

@@ -31,43 +31,49 @@ class SpritePool:
     def sprite(self, cell_type: str, number: int) -> Sprite:
         return _sprite(cell_type, number % self.size(cell_type), self.mpp, self.seed)
 
-    def radius(self, cell_type: str, number: int) -> float:
-        """µm, before the scale of the placement."""
-        return _radius(cell_type, number % self.size(cell_type), self.mpp, self.seed)
+    def measures(self, cell_type: str, number: int) -> tuple[float, float]:
+        """Radius of the circle of equal area in µm, and half the diagonal of the patch in px."""
+        return _measures(cell_type, number % self.size(cell_type), self.mpp, self.seed)
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1536)
 def _sprite(cell_type: str, number: int, mpp: float, seed: int) -> Sprite:
     return render_sprite(cell_type, cell_rng(seed, cell_type, number), mpp)
 
 
 @functools.lru_cache(maxsize=65536)
-def _radius(cell_type: str, number: int, mpp: float, seed: int) -> float:
-    return _sprite(cell_type, number, mpp, seed).radius
+def _measures(cell_type: str, number: int, mpp: float, seed: int) -> tuple[float, float]:
+    sprite = _sprite(cell_type, number, mpp, seed)
+    return sprite.radius, float(np.hypot(*sprite.cover.shape)) / 2
 
 
-def place_sprite(sprite: Sprite, rng: np.random.Generator, scale: float = 1.0) -> Layers:
-    """The layers of a nucleated cell, turned by any angle, scaled, and with dyes of its own strength."""
-    turned = _turn(sprite.layers, rng.uniform(0, 360), scale, bool(rng.integers(2)))
-    turned[..., : len(DYES)] *= np.exp(rng.normal(0, 0.08, len(DYES))).astype(np.float32)
-    return turned
-
-
-def flip_sprite(sprite: Sprite, rng: np.random.Generator) -> Layers:
-    """The layers in one of eight positions: enough for red cells and platelets, and much quicker."""
-    layers = np.rot90(sprite.layers, int(rng.integers(4)))
-    return layers[:, ::-1] if rng.integers(2) else layers
-
-
-def _turn(layers: Layers, degrees: float, scale: float, flip: bool) -> Layers:
+def turn(layers: Layers, degrees: float, scale: float, flip: bool) -> Layers:
+    """The layers turned by any angle and scaled, in a square patch that holds them."""
     if flip:
         layers = layers[:, ::-1]
     height, width = layers.shape[:2]
-    side = int(np.ceil(np.hypot(height, width) * max(scale, 0.1)))
+    side = int(np.ceil(np.hypot(height, width) * scale))
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, scale)
     matrix[:, 2] += [(side - width) / 2, (side - height) / 2]
     parts = [
         cv2.warpAffine(np.ascontiguousarray(layers[..., i : i + 3]), matrix, (side, side), flags=cv2.INTER_LINEAR)
         for i in (0, 3)
     ]
-    return np.concatenate(parts, axis=2)
+    return _trim(np.concatenate(parts, axis=2))
+
+
+def _trim(layers: Layers) -> Layers:
+    """Without the empty edges, equally on opposite sides, so that the centre stays."""
+    used = layers[..., len(DYES)] > 0
+    columns, rows = np.flatnonzero(used.any(axis=0)), np.flatnonzero(used.any(axis=1))
+    if not len(columns):
+        return layers
+    side = layers.shape[0]
+    cut = max(0, min(columns[0], rows[0], side - 1 - columns[-1], side - 1 - rows[-1]) - 1)
+    return layers[cut : side - cut, cut : side - cut]
+
+
+def flip(layers: Layers, position: int) -> Layers:
+    """The layers in one of eight positions: enough for red cells and platelets, and much quicker."""
+    layers = np.rot90(layers, position % 4)
+    return layers[:, ::-1] if position >= 4 else layers
