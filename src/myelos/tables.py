@@ -78,6 +78,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
     "crops": pa.schema([("slide_id", _TEXT), ("cell_id", _TEXT), ("png", pa.binary()), ("level", _WHOLE)]),
+    "pictures": pa.schema([("slide_id", _TEXT), ("image", pa.binary()), ("scale", _REAL)]),  # of the report
     "corrections": pa.schema(
         [
             ("slide_id", _TEXT),

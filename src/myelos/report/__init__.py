@@ -5,5 +5,6 @@ needs; `recount(out, corrections)` counts again after people have corrected cell
 """
 
 from myelos.report.input import RESEARCH_USE, ModelNote, Picture, ReportInput
+from myelos.report.write import PAGE, write
 
-__all__ = ["RESEARCH_USE", "ModelNote", "Picture", "ReportInput"]
+__all__ = ["PAGE", "RESEARCH_USE", "ModelNote", "Picture", "ReportInput", "write"]
