@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+
 import numpy as np
 import pytest
 
-from myelos.errors import UsageError
-from myelos.metrics import intervals
+from myelos.errors import LabelError, UsageError
+from myelos.metrics import detection, intervals
 
 # Rümke's table as the clinical rules quote it: (n, percentage) → limits in percent.
 RUEMKE = {
@@ -52,3 +55,134 @@ def test_bootstrap_knows_the_error_of_a_mean_and_repeats_itself() -> None:
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
     assert (low, high) == intervals.bootstrap(lambda i: values[i].mean(), 400, rng=np.random.default_rng(2))
     assert np.isnan(intervals.bootstrap(lambda i: values[i].mean(), 1, rng=np.random.default_rng(2))).all()
+
+
+def _scene(seed: int, images: int = 60) -> tuple[list, list]:
+    """Random boxes with areas to ignore, and predictions: some jittered, some wrong in type, some from nowhere."""
+    rng = np.random.default_rng(seed)
+    truth, predictions = [], []
+    for _ in range(images):
+        n, m = rng.integers(0, 12), rng.integers(0, 6)
+        boxes = np.c_[rng.uniform(0, 300, (n, 2)), rng.uniform(20, 80, (n, 2))]
+        types = list(rng.choice(["lymphocyte", "eosinophil", "ignore"], n, p=[0.5, 0.4, 0.1]))
+        found = boxes[rng.random(n) < 0.9]
+        found = np.r_[found + rng.normal(0, 4, found.shape), boxes[: n // 3] + rng.normal(0, 9, boxes[: n // 3].shape),
+                      np.c_[rng.uniform(0, 300, (m, 2)), rng.uniform(20, 80, (m, 2))]]  # fmt: skip
+        truth.append((boxes, types))
+        said = list(rng.choice(["lymphocyte", "eosinophil"], len(found)))
+        predictions.append((found, rng.random(len(found)).round(1), said))  # many equal scores
+    return truth, predictions
+
+
+def _coco(truth: list, predictions: list, name: str) -> tuple[float, float]:
+    """AP at 0.5 and its mean over 0.5 to 0.95 for one type by pycocotools, without its limit of 100 an image."""
+    mask = pytest.importorskip("pycocotools.cocoeval")
+    from pycocotools.coco import COCO
+
+    objects = [
+        {"image_id": i, "category_id": 1, "bbox": list(map(float, box)), "area": float(box[2] * box[3]),
+         "iscrowd": int(kind == "ignore")}
+        for i, (boxes, kinds) in enumerate(truth) for box, kind in zip(boxes, kinds, strict=True)
+        if kind in (name, "ignore")
+    ]  # fmt: skip
+    found = [
+        {"image_id": i, "category_id": 1, "bbox": list(map(float, box)), "score": float(score)}
+        for i, (boxes, scores, kinds) in enumerate(predictions)
+        for box, score, kind in zip(boxes, scores, kinds, strict=True) if kind == name
+    ]  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {"images": [{"id": i} for i in range(len(truth))], "categories": [{"id": 1}],
+                        "annotations": [{"id": i + 1, **entry} for i, entry in enumerate(objects)]}  # fmt: skip
+        coco.createIndex()
+        run = mask.COCOeval(coco, coco.loadRes(found), "bbox")
+        run.params.maxDets = [1, 10, 10_000]
+        run.evaluate()
+        run.accumulate()
+    precision = run.eval["precision"][:, :, 0, 0, -1]  # (IoU, recall), all areas
+    return float(precision[0].mean()), float(precision.mean())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precision_equals_pycocotools(seed: int) -> None:
+    truth, predictions = _scene(seed)
+    figures = detection.evaluate(truth, predictions, threshold=0.5)["classes"]
+    for name in ("lymphocyte", "eosinophil"):
+        expected = _coco(truth, predictions, name)
+        assert (figures[name]["ap50"], figures[name]["ap"]) == pytest.approx(expected, abs=1e-9)
+        assert 0.02 < expected[1] < expected[0] < 0.9  # neither trivially right nor trivially wrong
+
+
+def test_average_precision_counted_by_hand() -> None:
+    # By falling score: hit, miss, hit; three objects. Precision is 1 up to recall 1/3 (recalls 0 … 0.33: 34 points)
+    # and 2/3 up to recall 2/3 (0.34 … 0.66: 33 points); the third object is never found.
+    assert detection.average_precision([1, 0, 1], [0.9, 0.8, 0.7], 3) == pytest.approx((34 + 33 * 2 / 3) / 101)
+    assert detection.average_precision([1, 1], [0.3, 0.6], 2) == 1
+    assert detection.average_precision([], [], 2) == 0
+    assert detection.average_precision([0], [0.5], 0) is None
+
+
+def test_the_surest_prediction_takes_the_object_and_each_object_is_taken_once() -> None:
+    truth = [[0, 0, 10, 10], [100, 0, 10, 10]]
+    predicted = [[1, 0, 10, 10], [0, 0, 10, 10], [100, 0, 10, 5], [100, 0, 10, 4.9]]
+    found = detection.match(truth, predicted, [0.9, 0.5, 0.2, 0.8])
+    assert found.truth.tolist() == [0, -1, 1, -1]  # IoU 0.5 is enough, 0.49 is not
+    assert found.iou == pytest.approx([9 / 11, 0, 0.5, 0])
+
+
+def test_objects_to_be_found_come_before_ignored_ones() -> None:
+    truth, predicted = [[0, 0, 10, 10], [2, 0, 10, 10]], [[0, 0, 10, 10]]
+    found = detection.match(truth, predicted, [1], ignored=[True, False])
+    assert found.truth.tolist() == [1]
+    assert found.hits.all()
+    assert detection.match(truth[:1], predicted, [1], ignored=[True]).ignored.tolist() == [True]
+    inside = [[0, 0, 3, 3], [4, 4, 3, 3]]  # two small boxes in one area to ignore
+    assert detection.match(truth[:1], inside, [1, 1], areas=[True]).ignored.all()
+    assert not detection.match(truth[:1], inside, [1, 1], ignored=[True]).ignored.any()
+
+
+def test_evaluation_of_a_small_set_counted_by_hand() -> None:
+    a, b, c, d, e = ([40 * i, 0, 20, 20] for i in range(5))
+    truth = [([a, b, c, d], ["leukocyte", "neutrophil", "erythrocyte", None]), ([a, e], ["ignore", "lymphocyte"])]
+    predictions = [
+        ([a, b, c, d], [0.9, 0.8, 0.7, 0.3], ["monocyte", "segmented_neutrophil", "lymphocyte", "lymphocyte"]),
+        ([a, b, e], [0.9, 0.6, 0.7], ["lymphocyte", "erythrocyte", "monocyte"]),
+    ]
+    result = detection.evaluate(truth, predictions, threshold=0.5)
+    assert {key: result[key] for key in ("images", "boxes")} == {"images": 2, "boxes": 5}
+    cells = result["any_cell"]  # objects: a b d of the first image, e of the second; d's prediction is below 0.5,
+    assert cells["boxes"] == 4  # the lymphocyte on a red cell is false, the red cell on nothing is none of ours
+    assert (cells["precision"], cells["recall"]) == (3 / 4, 3 / 4)
+    assert cells["f1"] == pytest.approx(3 / 4)
+    assert list(result["classes"]) == ["neutrophil", "lymphocyte", "erythrocyte"]  # leukocyte has no row
+    neutrophil, lymphocyte = result["classes"]["neutrophil"], result["classes"]["lymphocyte"]
+    assert (neutrophil["ap50"], neutrophil["precision"], neutrophil["recall"]) == (1, 1, 1)  # finer than annotated
+    # The lymphocytes on the red cell is wrong, the one on the cell of unstated type (0.3) and in the area are neither.
+    assert (lymphocyte["ap50"], lymphocyte["precision"], lymphocyte["recall"]) == (0, 0, 0)
+    assert result["classes"]["erythrocyte"]["recall"] == 0
+    assert result["types"]["confusion"] == {"neutrophil": {"segmented_neutrophil": 1}, "lymphocyte": {"monocyte": 1}}
+    assert result["types"]["accuracy"] == 0.5
+
+
+def test_tolerated_types_and_undefined_figures() -> None:
+    box = [[0, 0, 9, 9]]
+    said = detection.evaluate([(box, ["band_neutrophil"])], [(box, [1], ["segmented_neutrophil"])], threshold=0.5)
+    assert (said["types"]["accuracy"], said["types"]["tolerant_accuracy"]) == (0, 1)
+    nothing = detection.evaluate([([], [])], [([], [], [])], threshold=0.5)["any_cell"]
+    assert nothing == {"boxes": 0, "ap50": None, "ap": None, "precision": None, "recall": None, "f1": None}
+    blind = detection.evaluate([(box, ["blast"])], [([], [], [])], threshold=0.5)["any_cell"]
+    assert blind == {"boxes": 1, "ap50": 0, "ap": 0, "precision": None, "recall": 0, "f1": 0}
+    smudge = detection.evaluate([(box, ["smudge_cell"])], [(box, [1], ["lymphocyte"])], threshold=0.5)["any_cell"]
+    assert (smudge["boxes"], smudge["precision"]) == (0, None)  # neither hit nor miss
+
+
+def test_predictions_that_do_not_fit_are_refused() -> None:
+    box = [[0, 0, 9, 9]]
+    with pytest.raises(UsageError, match="1 lists of predictions do not fit 2 images"):
+        detection.evaluate([(box, ["blast"])] * 2, [(box, [1], ["blast"])], threshold=0.5)
+    with pytest.raises(UsageError, match="different lengths"):
+        detection.evaluate([(box, ["blast"])], [(box, [1, 2], ["blast"])], threshold=0.5)
+    with pytest.raises(UsageError, match="no numbers"):
+        detection.evaluate([(box, ["blast"])], [(box, [np.nan], ["blast"])], threshold=0.5)
+    with pytest.raises(LabelError, match="neutrofil"):
+        detection.evaluate([(box, ["blast"])], [(box, [1], ["neutrofil"])], threshold=0.5)
