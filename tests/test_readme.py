@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -131,6 +132,20 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _correct(result: Path) -> None:
+    """What the report page saves when a person strikes the first cell of a finished result."""
+    page = (result / "report.html").read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found, "the page carries no data"
+    data = json.loads(found[1])
+    cell_id, slide_id, x, y, width, height, cell_type = data["cells"][0]
+    strike = {"slide_id": slide_id, "cell_id": cell_id, "action": "strike", "from_type": cell_type, "to_type": None}
+    strike |= {"x": x, "y": y, "width": width, "height": height, "who": "A reader", "why": "a test"}
+    strike["time"] = "2026-01-01T00:00:00Z"
+    saved = {"format": "myelos-corrections-1", "base": data["base"], "title": data["title"], "corrections": [strike]}
+    (result.parent / "corrections.json").write_text(json.dumps(saved), encoding="utf-8")
+
+
 def _myelos(words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     script = "import sys; from myelos.cli import main; sys.argv = ['myelos', *sys.argv[1:]]; sys.exit(main())"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
@@ -163,5 +178,7 @@ def test_every_myelos_command_runs(workplace: Path) -> None:
             unknown = [word for word in words if word.startswith("-") and word not in help_text.stdout]
             assert unknown == [], line
             continue
+        if words[0] == "recount":
+            _correct(workplace / words[1])
         result = _myelos(words, workplace)
         assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
