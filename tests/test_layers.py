@@ -16,8 +16,8 @@ ORDER = """
 errors geometry taxonomy tables
 slides imaging datasets metrics phantom
 networks models detection regions classification selection patients representation explanation
-training counting smears pipeline protocols
-report review cohort cli
+training counting smears report pipeline protocols
+review cohort cli
 """
 LAYERS = ORDER.split()
 ENTRY_POINTS = {"myelos", "myelos.__main__"}  # public names: they import from everywhere, when asked

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -55,11 +56,23 @@ class Readable:
         """The tiles whose core is readable by at least `covered`."""
         return [tile for tile in tiles if self.share(tile.core) >= covered]
 
+    def region_of(self, box: Box) -> int | None:
+        """Number of the region that holds the middle of a level-0 box, None where none does."""
+        x, y = (position / self.downsample - 0.5 for position in box.center)
+        inside = [
+            number for number, outline in enumerate(self.outlines) if cv2.pointPolygonTest(outline, (x, y), False) >= 0
+        ]
+        return inside[0] if inside else None
+
+    @cached_property
+    def outlines(self) -> list[NDArray[np.int32]]:
+        """Outer outlines in pixels of the overview, largest first."""
+        contours, _ = cv2.findContours(self.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        return sorted(contours, key=lambda contour: (-cv2.contourArea(contour), contour.tolist()))
+
     def rows(self, slide_id: str) -> list[dict[str, Any]]:
         """Rows of the table `regions`: outer outlines in level-0 pixels, x y x y …, largest first."""
-        contours, _ = cv2.findContours(self.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        contours = sorted(contours, key=lambda c: (-cv2.contourArea(c), c.tolist()))
-        return [self._row(slide_id, number, contour) for number, contour in enumerate(contours)]
+        return [self._row(slide_id, number, outline) for number, outline in enumerate(self.outlines)]
 
     def _row(self, slide_id: str, number: int, contour: NDArray[np.int32]) -> dict[str, Any]:
         points = (contour.reshape(-1, 2) + 0.5) * self.downsample

@@ -172,15 +172,19 @@ def prepare(folder: Path, *, overwrite: bool) -> None:
     The manifest goes before anything else is touched, so that a run killed half way leaves nothing that calls itself
     done. Raises ResultError where a result exists and `overwrite` is false, or where files of other origin lie there.
     """
-    manifest = folder / RUN_FILE
-    if manifest.exists() and not overwrite:
+    refuse_finished(folder, overwrite=overwrite)
+    (folder / RUN_FILE).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_finished(folder: Path, *, overwrite: bool) -> None:
+    """Raise ResultError where `folder` holds a finished result that may not be replaced, or is no folder."""
+    if folder.exists() and not folder.is_dir():
+        raise ResultError(f"{folder} is a file", remedy="Pass a folder to -o")
+    if (folder / RUN_FILE).exists() and not overwrite:
         raise ResultError(
             f"{folder} already holds a finished result", remedy="Pass --overwrite to replace it, or another -o"
         )
-    if folder.exists() and not folder.is_dir():
-        raise ResultError(f"{folder} is a file", remedy="Pass a folder to -o")
-    manifest.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_run(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -92,6 +93,13 @@ def detect(
             break
     pixels.close()
     return Detected(resolve(answers, tiles, detector, settings), tuple(tile for tile, _ in answers), tuple(failed))
+
+
+def worker_threads(threads: int | None) -> int:
+    """Threads that read ahead: as asked for, else one per core, at most 8. Raises UsageError below 1."""
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads {threads} is no number of threads", remedy="Pass 1 or more")
+    return threads or min(8, os.cpu_count() or 1)
 
 
 def ask(detector: Detector, images: Sequence[Image]) -> list[Boxes]:

@@ -26,18 +26,23 @@ class SetAside:
     """An input that was not counted. `name` and `message` are for the terminal and names.csv, `reason` and `detail`
     for every other output."""
 
-    input: str  # "input 7", by place in the sorted list
+    number: int  # by place in the sorted list
     name: str
     reason: str  # missing, unreadable, no smear, duplicate, not grouped
     detail: str
     message: str
     slide_id: str | None = None
 
+    @property
+    def input(self) -> str:
+        """What stands for the file in every output."""
+        return label(self.number)
+
     @staticmethod
     def by(error: Exception, *, number: int, path: Path, reason: str, slide_id: str | None = None) -> SetAside:
         message = str(error) or type(error).__name__
         message = message if path.name in message else f"{path.name}: {message}"
-        return SetAside(label(number), str(path), reason, anonymous(message, path), message, slide_id)
+        return SetAside(number, str(path), reason, anonymous(message, path), message, slide_id)
 
 
 def label(number: int) -> str:

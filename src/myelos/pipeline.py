@@ -1,0 +1,394 @@
+"""THE MAIN PATH: slide → regions → tiles → cells → classes → count → report.
+
+    find inputs → look at each → smears → read: tiles → boxes → cells → count → report → run.json
+
+`count` is that sentence. Bad inputs are set aside with their reason and never stop the others; a folder without
+`run.json` holds no result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from myelos import counting, tables
+from myelos.detection.run import DetectionSettings, worker_threads
+from myelos.errors import InputError, NotASmearError, UsageError
+from myelos.imaging.appearance import AppearanceSettings
+from myelos.models.types import Detector
+from myelos.report.index import write_index
+from myelos.report.input import ModelNote, Picture, ReportInput
+from myelos.report.write import write as write_report
+from myelos.smears import record
+from myelos.smears.inputs import DEFAULT, SetAside, find, folder_names, grouping
+from myelos.smears.looking import Look, fingerprint, look_at, with_scale
+from myelos.smears.reading import Reading, ReadSettings, read_all
+
+Inputs = str | Path | Sequence[str | Path]
+Progress = Callable[[str, int, int], None]  # stage, done, total
+DEFAULT_CELLS = {"marrow": 500, "blood": 200}  # of a slide; the hundred of a blood count is read twice over
+MADE_ELSEWHERE = (".csv", ".geojson", ".json")
+
+
+@dataclass(frozen=True)
+class SmearResult:
+    """One counted smear and the folder with its report."""
+
+    name: str
+    folder: Path
+    count: counting.Count
+    warnings: tuple[str, ...]
+    partial: bool = False
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+
+@dataclass(frozen=True)
+class CountResult:
+    """What a call of `count` did; `exit_code` is 3 where inputs were set aside or a result is partial."""
+
+    out: Path
+    smears: tuple[SmearResult, ...]
+    set_aside: tuple[SetAside, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.set_aside or any(smear.partial for smear in self.smears) else 0
+
+    @property
+    def report(self) -> Path:
+        """The page to open first."""
+        return self.smears[0].report if self.smears[0].folder == self.out else self.out / "index.html"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all smears of one call share."""
+
+    specimen: str | None
+    detector: Detector
+    settings: ReadSettings
+    threads: int
+    progress: Progress
+    synthetic: bool = False
+
+
+def count(
+    inputs: Inputs,
+    out: str | Path,
+    *,
+    specimen: str,
+    mpp: float | None = None,
+    model: str | Path | Detector | None = None,
+    smear_by: str | Path | None = None,
+    stitch: str = "overlap",
+    cells: int | str | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    force: bool = False,
+    flat_field: bool = True,
+    white_point: bool = True,
+    common_scale: bool = True,
+    synthetic: bool = False,
+    progress: Progress | None = None,
+) -> CountResult:
+    """Count the cells of smears and write one report each.
+
+    inputs: image files, folders and patterns, or one `tally.csv` or QuPath `.geojson` of a count made elsewhere.
+    Fields are one smear unless `smear_by` (a regular expression with one group over the name, or a CSV file,smear)
+    tells them apart; a slide is a count by itself. cells: of a slide, how many to find, or "all". model: the name of
+    a shipped model, a file, or any `Detector`. synthetic: the images are, and the report says so.
+
+    Raises UsageError for wrong options, ResultError where `out` holds a result and `overwrite` is false, InputError
+    where nothing can be counted.
+    """
+    check_specimen(specimen)
+    made = made_elsewhere(inputs)
+    if made is not None:
+        return count_made_elsewhere(made, Path(out), specimen=specimen, overwrite=overwrite)
+    appearance = AppearanceSettings(flat_field=flat_field, white_point=white_point)
+    settings = ReadSettings(
+        detection=DetectionSettings(stitch=stitch),
+        appearance=appearance,
+        common_scale=common_scale,
+        cells=number_of_cells(cells, specimen),
+        force=force,
+    )
+    smear_of, paths = grouping(smear_by), find(as_list(inputs))
+    tables.refuse_finished(Path(out), overwrite=overwrite)
+    workers = worker_threads(threads)
+    detector = choose_detector(model or specimen, device=device, threads=threads)
+    job = Job(specimen, detector, settings, workers, progress or _silent, synthetic)
+
+    looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=_steps(job, "looking", len(paths)))
+    smears, ungrouped = into_smears(looks, smear_of)
+    return count_smears(smears, Path(out), job, [*aside, *ungrouped], overwrite=overwrite)
+
+
+def count_smears(
+    smears: dict[str, list[Look]], out: Path, job: Job, aside: list[SetAside], *, overwrite: bool
+) -> CountResult:
+    """Count each smear: one into `out` itself, several into a folder each with a list of all."""
+    if not smears:
+        raise nothing_left(aside)
+    record.withdraw_smears(out)
+    tables.prepare(out, overwrite=overwrite)
+    folders = {name: out / folder for name, folder in folder_names(list(smears)).items()} if len(smears) > 1 else {}
+    results: list[SmearResult] = []
+    for name, looks in smears.items():
+        result, failed = count_smear(name, looks, folders.get(name, out), job, aside=[] if folders else aside)
+        results += [result] if result else []
+        aside = [*aside, *failed]
+    if not results:
+        raise nothing_left(aside)
+    if folders:
+        finish_several(out, results, smears, aside, job)
+    return CountResult(out, tuple(results), tuple(sorted(aside, key=lambda item: item.number)))
+
+
+def count_smear(
+    name: str, looks: list[Look], folder: Path, job: Job, *, aside: Sequence[SetAside]
+) -> tuple[SmearResult | None, list[SetAside]]:
+    """One smear from its images to its report; also returns the images that failed while they were read."""
+    begun = time.monotonic()
+    looks = with_scale(looks)
+    readings, failed = read_smear(looks, job, f"reading {name}" if name != DEFAULT else "reading")
+    if not readings:
+        return None, failed
+    tables.prepare(folder, overwrite=True)
+    everything = [*aside, *failed]
+    crops = record.kept_crops(readings, job.settings.crops)
+    stored = record.write_tables(folder, name, job.specimen, readings, everything, crops=crops)
+    counted = counting.count(
+        stored["cells"],
+        specimen=str(job.specimen),
+        evidence=record.evidence(readings, everything),
+        known=job.detector.types,
+        tested_on=model_note(job.detector).tested_on,
+        unit="tile" if any(reading.look.by_tiles for reading in readings) else "field",
+    )
+    warnings = record.warnings(readings, job.settings, job.detector, job.specimen)
+    run = record.manifest(
+        "count", name, job.specimen, job.detector, job.settings, readings, everything, seconds=time.monotonic() - begun
+    )
+    write_report(
+        folder,
+        ReportInput(
+            title=f"{str(job.specimen).capitalize()} smear" + (f" {name}" if name != DEFAULT else ""),
+            count=counted,
+            **stored,
+            run=run,
+            crops=crops,
+            pictures={one.look.slide_id: Picture(one.picture, one.picture_scale) for one in readings},
+            models=(model_note(job.detector),),
+            synthetic=job.synthetic,
+            forced=any(reading.look.doubt for reading in readings),
+            warnings=warnings,
+        ),
+    )
+    record.write_names(folder, {name: looks}, everything)
+    tables.write_run(folder, run)
+    return SmearResult(name, folder, counted, warnings, run["status"] == "partial"), failed
+
+
+def read_smear(looks: Sequence[Look], job: Job, stage: str) -> tuple[list[Reading], list[SetAside]]:
+    """Readings in the order of `slide_id`, and what failed."""
+    step = _steps(job, stage, len(looks))
+    answers = list(read_all(looks, job.detector, settings=job.settings, threads=job.threads, step=step))
+    readings = [item for item in answers if isinstance(item, Reading)]
+    return sorted(readings, key=lambda one: one.look.slide_id), [item for item in answers if isinstance(item, SetAside)]
+
+
+def finish_several(
+    out: Path, results: Sequence[SmearResult], smears: dict[str, list[Look]], aside: Sequence[SetAside], job: Job
+) -> None:
+    """The list of all smears, what was set aside before it belonged to one, and `run.json`."""
+    write_index(out, [(result.name, result.folder.name, result.count) for result in results])
+    tables.write_table(out, "set_aside", record.set_aside_rows(aside))
+    record.write_names(out, smears, aside)
+    counted = {result.name: result.folder.name for result in results}
+    tables.write_run(out, record.manifest_of_several("count", counted, job.detector, job.settings, aside))
+
+
+def detect(
+    inputs: Inputs,
+    out: str | Path,
+    *,
+    specimen: str | None = None,
+    mpp: float | None = None,
+    model: str | Path | Detector | None = None,
+    stitch: str = "overlap",
+    cells: int | str | None = "all",
+    threads: int | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    force: bool = False,
+    flat_field: bool = True,
+    white_point: bool = True,
+    common_scale: bool = True,
+    progress: Progress | None = None,
+) -> CountResult:
+    """Find and name cells without counting them: the same tables as `count`, without a report."""
+    if model is None and specimen is None:
+        raise UsageError("neither a model nor a specimen was given", remedy="Pass --model, or --specimen marrow|blood")
+    if specimen is not None:
+        check_specimen(specimen)
+    settings = ReadSettings(
+        detection=DetectionSettings(stitch=stitch),
+        appearance=AppearanceSettings(flat_field=flat_field, white_point=white_point),
+        common_scale=common_scale,
+        cells=number_of_cells(cells, specimen or "marrow"),
+        force=force,
+    )
+    folder, paths, workers = Path(out), find(as_list(inputs)), worker_threads(threads)
+    tables.refuse_finished(folder, overwrite=overwrite)
+    detector = choose_detector(model or str(specimen), device=device, threads=threads)
+    job = Job(specimen, detector, settings, workers, progress or _silent)
+    looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=_steps(job, "looking", len(paths)))
+    begun = time.monotonic()
+    readings, failed = read_smear(with_scale(looks), job, "reading")
+    if not readings:
+        raise nothing_left([*aside, *failed])
+    tables.prepare(folder, overwrite=overwrite)
+    aside = sorted([*aside, *failed], key=lambda item: item.number)
+    crops = record.kept_crops(readings, settings.crops)
+    record.write_tables(folder, DEFAULT, specimen, readings, aside, crops=crops)
+    record.write_names(folder, {DEFAULT: looks}, aside)
+    seconds = time.monotonic() - begun
+    run = record.manifest("detect", DEFAULT, specimen, detector, settings, readings, aside, seconds=seconds)
+    tables.write_run(folder, run)
+    return CountResult(folder, (), tuple(aside))
+
+
+# --- what the call says ---------------------------------------------------------------------------------------------
+
+
+def check_specimen(specimen: str | None) -> None:
+    if specimen not in counting.SPECIMENS:
+        raise UsageError(
+            f"unknown specimen {specimen!r}" if specimen else "the specimen is not stated",
+            why="marrow and blood are counted by different rules: what belongs to the hundred and which model reads it",
+            remedy="Pass --specimen marrow or --specimen blood",
+        )
+
+
+def as_list(inputs: Inputs) -> list[str | Path]:
+    return [inputs] if isinstance(inputs, str | Path) else list(inputs)
+
+
+def number_of_cells(cells: int | str | None, specimen: str) -> int | None:
+    """How many cells of a slide to find; None for all."""
+    if cells is None:
+        return DEFAULT_CELLS[specimen]
+    if cells == "all":
+        return None
+    try:
+        number = int(cells)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"--cells {cells} is no number of cells", remedy="Pass a number above 0, or all")
+    return number
+
+
+def choose_detector(model: str | Path | Detector, *, device: str, threads: int | None) -> Detector:
+    if not isinstance(model, str | Path):
+        return model
+    from myelos.models import load
+
+    return load(model, device=device, threads=threads)
+
+
+def model_note(detector: Detector) -> ModelNote:
+    """What the model's card says of it; a detector without a card has a name only."""
+    card = getattr(detector, "card", None)
+    if card is None:
+        return ModelNote(detector.name, detector.sha256)
+    tested = tuple(str(name) for name in card.metrics)
+    return ModelNote(detector.name, detector.sha256, "detector", card.text, tested, card.synthetic_only)
+
+
+def into_smears(
+    looks: Iterable[Look], smear_of: Callable[[Path], str | None]
+) -> tuple[dict[str, list[Look]], list[SetAside]]:
+    """Smear → its images, by name: fields by the rule, each slide by itself."""
+    smears: dict[str, list[Look]] = {}
+    aside: list[SetAside] = []
+    looks = list(looks)
+    alone = len(looks) == 1
+    for look in looks:
+        name = smear_of(look.path)
+        if name is None:
+            error = InputError(f"{look.path.name} belongs to no smear", why="--smear-by says nothing of it")
+            aside.append(SetAside.by(error, number=look.number, path=look.path, reason="not grouped"))
+            continue
+        if look.kind == "slide" and not alone:
+            name = look.slide_id if name == DEFAULT else f"{name} {look.slide_id}"
+        smears.setdefault(name, []).append(look)
+    return dict(sorted(smears.items())), aside
+
+
+def nothing_left(aside: Sequence[SetAside]) -> InputError:
+    """The error of a call of which no input could be counted."""
+    reasons = {item.reason for item in aside}
+    kind = NotASmearError if reasons == {"no smear"} else InputError
+    if len(aside) == 1:
+        return kind(aside[0].message.rstrip("."))
+    shown = "; ".join(item.message.rstrip(".") for item in sorted(aside, key=lambda item: item.number)[:5])
+    more = f"; and {len(aside) - 5} more" if len(aside) > 5 else ""
+    return kind(f"none of {len(aside)} inputs can be counted", why=shown + more)
+
+
+# --- counts made elsewhere ------------------------------------------------------------------------------------------
+
+
+def made_elsewhere(inputs: Inputs) -> Path | None:
+    """The file of a count made by hand or by another program, where that is the one input."""
+    items = [Path(item) for item in as_list(inputs)]
+    found = [item for item in items if item.suffix.lower() in MADE_ELSEWHERE]
+    if found and len(items) > 1:
+        raise UsageError(f"{found[0].name} is a count and cannot be mixed with images", remedy="Pass it by itself")
+    return found[0] if found else None
+
+
+def count_made_elsewhere(path: Path, out: Path, *, specimen: str, overwrite: bool) -> CountResult:
+    """The same report for a tally (`cell_type,count`) or QuPath annotations."""
+    tables.refuse_finished(out, overwrite=overwrite)
+    stored: dict[str, Any] = {}
+    if path.suffix.lower() == ".csv":
+        counted = counting.from_tally(path, specimen=specimen)
+    else:
+        from myelos.datasets.tally import read_annotations
+
+        counted, stored = counting.from_geojson(path, specimen=specimen), {"cells": read_annotations(path)}
+    tables.prepare(out, overwrite=overwrite)
+    for name, table in stored.items():
+        tables.write_table(out, name, table)
+    run = record.manifest_of_file("count", fingerprint(path), specimen)
+    write_report(
+        out, ReportInput(title=f"{specimen.capitalize()} count made elsewhere", count=counted, run=run, **stored)
+    )
+    tables.write_run(out, run)
+    return CountResult(out, (SmearResult(DEFAULT, out, counted, ()),))
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def _steps(job: Job, stage: str, total: int) -> Callable[[], None]:
+    """A function to be called once per image."""
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        job.progress(stage, done, total)
+
+    return step

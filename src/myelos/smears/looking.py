@@ -1,0 +1,160 @@
+"""A first look at every input, before any model sees it: does it open, is it a smear, how large is a pixel.
+
+A field that fails is set aside with its reason and the others go on; nothing here raises for a bad input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myelos.detection.prepare import pooled_scales
+from myelos.detection.run import ahead
+from myelos.errors import InputError, MyelosError, NotASmearError
+from myelos.imaging.plausibility import judge
+from myelos.slides import open_slide
+from myelos.slides.base import MPP_RANGE, Resolution
+from myelos.smears.inputs import SetAside
+
+Image = NDArray[np.uint8]  # (height, width, 3) RGB
+FIELD_PIXELS = 80_000_000  # images above it are read tile by tile, whatever they are called
+WHOLE = 8_000_000  # bytes of a file up to which all of it goes into the fingerprint
+BLOCK, BLOCKS = 65_536, 32  # sampled beyond that
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of an image before a model sees it. `slide_id` is opaque and follows from the content alone."""
+
+    number: int
+    path: Path
+    slide_id: str
+    fingerprint: str
+    kind: str  # slide or field
+    width: int
+    height: int
+    resolution: Resolution
+    scanner: str | None
+    warnings: tuple[str, ...] = ()  # what the reader says of the file
+    doubt: str = ""  # why it may be no smear; empty where it looks like one
+
+    @property
+    def by_tiles(self) -> bool:
+        """Too large to hold in memory as one array, or a slide."""
+        return self.kind == "slide" or self.width * self.height > FIELD_PIXELS
+
+
+def look_at(
+    paths: Sequence[Path], *, mpp: float | None, force: bool, threads: int, step: Callable[[], None]
+) -> tuple[list[Look], list[SetAside]]:
+    """Look at every file; returns what can be counted, in the order of `slide_id`, and what was set aside.
+
+    mpp: as said by the user, goes before what a file says. force: images that seem to be no smear are kept.
+    """
+    looks: dict[str, Look] = {}
+    aside: list[SetAside] = []
+    answers = ahead(lambda item: _tried(*item, mpp), list(enumerate(paths, 1)), threads=threads, depth=2 * threads)
+    for look in answers:
+        step()
+        if isinstance(look, SetAside):
+            aside.append(look)
+        elif look.slide_id in looks:
+            aside.append(_duplicate(look, looks[look.slide_id]))
+        elif look.doubt and not force:
+            error = NotASmearError(
+                f"{look.path.name} shows no smear", why=look.doubt, remedy="Pass --force to count it"
+            )
+            aside.append(SetAside.by(error, number=look.number, path=look.path, reason="no smear"))
+        else:
+            looks[look.slide_id] = look
+    return [looks[slide_id] for slide_id in sorted(looks)], aside
+
+
+def _tried(number: int, path: Path, mpp: float | None) -> Look | SetAside:
+    try:
+        return look(path, number=number, mpp=mpp)
+    except (MyelosError, OSError) as error:
+        reason = "missing" if not path.exists() else "unreadable"
+        return SetAside.by(error, number=number, path=path, reason=reason)
+
+
+def look(path: Path, *, number: int = 1, mpp: float | None = None) -> Look:
+    """Open one input; fields are read in full and judged. Raises InputError."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    mark = fingerprint(path)
+    with open_slide(path, mpp=mpp) as slide:
+        seen = Look(
+            number=number,
+            path=path,
+            slide_id=mark[:12],
+            fingerprint=mark,
+            kind=slide.kind,
+            width=slide.width,
+            height=slide.height,
+            resolution=slide.resolution,
+            scanner=slide.properties.get("scanner"),
+            warnings=slide.warnings,
+        )
+        return seen if seen.by_tiles else replace(seen, doubt=doubt([slide.read(slide.bounds)], seen.resolution.mpp))
+
+
+def doubt(images: Sequence[Image], mpp: float | None) -> str:
+    """Why most of the images seem to be no smear; empty where at least half of them do."""
+    verdicts = [judge(image, mpp) for image in images]
+    against = [verdict for verdict in verdicts if not verdict.is_smear]
+    return against[0].reason if 2 * len(against) > len(verdicts) else ""
+
+
+def with_scale(looks: Sequence[Look]) -> list[Look]:
+    """The looks of one smear, fields without a resolution given that of their red cells, pooled by image size."""
+    groups: dict[tuple[int, int], list[Look]] = {}
+    for one in looks:
+        if one.resolution.mpp is None and not one.by_tiles:
+            groups.setdefault((one.width, one.height), []).append(one)
+    found = pooled_scales(groups, _pixels)
+    result = []
+    for one in looks:
+        estimate = found.get((one.width, one.height)) if one.resolution.mpp is None and not one.by_tiles else None
+        if estimate and MPP_RANGE[0] / 2 <= estimate.mpp <= MPP_RANGE[1]:
+            one = replace(one, resolution=Resolution(estimate.mpp, "red cells", estimate.uncertainty))
+        result.append(one)
+    return result
+
+
+def _pixels(one: Look) -> Image:
+    with open_slide(one.path) as slide:
+        return slide.read(slide.bounds)
+
+
+def _duplicate(one: Look, first: Look) -> SetAside:
+    error = InputError(f"{one.path.name} is the same image as {first.path.name}", remedy="It is counted once")
+    aside = SetAside.by(error, number=one.number, path=one.path, reason="duplicate", slide_id=one.slide_id)
+    return replace(aside, detail="the same image was given twice and is counted once")
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 over size and content, of large files over sampled blocks; a folder's is over those of its files."""
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for name in sorted(fingerprint(file) for file in path.iterdir() if file.is_file()):
+            digest.update(name.encode())
+        return digest.hexdigest()
+    size = path.stat().st_size
+    digest.update(size.to_bytes(8, "big"))
+    with path.open("rb") as file:
+        for start in _starts(size):
+            file.seek(start)
+            digest.update(file.read(WHOLE if size <= WHOLE else BLOCK))
+    return digest.hexdigest()
+
+
+def _starts(size: int) -> Iterable[int]:
+    if size <= WHOLE:
+        return (0,)
+    return ((size - BLOCK) * number // (BLOCKS - 1) for number in range(BLOCKS))
