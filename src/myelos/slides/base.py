@@ -6,19 +6,24 @@ Levels, padding, alpha, colour conversion, missing resolution and the quirks of 
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.errors import ResolutionError
+from myelos.errors import ResolutionError, UsageError
 from myelos.geometry import Box
 
 MPP_RANGE = (0.05, 2.0)  # µm/px that a file may claim; anything else is a mistake (72 dpi would be 352.8)
 OUTSIDE = 255  # grey value of what lies outside the image
+READ_LIMIT = 2**25  # source pixels in memory at once while a region is shrunk (100 MB)
+SLACK = 1e-6  # px; rounding of coordinates
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
 
@@ -30,6 +35,14 @@ class Level:
     width: int
     height: int
     downsample: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One scale at which pixels can be had: `read(x, y, width, height)` in pixels of `downsample` level-0 pixels."""
+
+    downsample: float
+    read: Callable[[int, int, int, int], Image]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,7 @@ class Slide(abc.ABC):
     levels: tuple[Level, ...]
     resolution: Resolution
     properties: dict[str, str]  # scanner, objective, compression, ...: nothing that names a person
+    warnings: tuple[str, ...] = ()  # sentences for the person who gave the file
 
     @property
     def width(self) -> int:
@@ -97,20 +111,41 @@ class Slide(abc.ABC):
         The result is (round(height / downsample), round(width / downsample), 3), at least 1 × 1. It is read from the
         finest level that is no coarser than asked and shrunk by area, so that every reader gives the same pixels.
         """
+        if not (downsample > 0 and box.width > 0 and box.height > 0 and np.isfinite(box.area + box.x + box.y)):
+            raise UsageError(f"{self.path.name}: {box} at downsample {downsample:g} is no region")
         out_width = max(1, round(box.width / downsample))
         out_height = max(1, round(box.height / downsample))
-        index = self.best_level(downsample)
-        factor = self.levels[index].downsample
-        x1, y1 = int(np.floor(box.x / factor)), int(np.floor(box.y / factor))
-        x2 = max(x1 + 1, int(np.ceil(box.right / factor)))
-        y2 = max(y1 + 1, int(np.ceil(box.bottom / factor)))
-        pixels = self.read_level(index, x1, y1, x2 - x1, y2 - y1)
-        return _resample(pixels, box.x / factor - x1, box.y / factor - y1, downsample / factor, out_width, out_height)
+        source = self._best_source(downsample)
+        x, y, step = box.x / source.downsample, box.y / source.downsample, downsample / source.downsample
+        columns = max(1, min(out_width, int(READ_LIMIT / (step * step))))
+        rows = max(1, min(out_height, int(READ_LIMIT / (step * step * columns))))
+        if (columns, rows) == (out_width, out_height):
+            return _read_block(source, x, y, step, out_width, out_height)
+        result = np.empty((out_height, out_width, 3), np.uint8)
+        for top in range(0, out_height, rows):
+            for left in range(0, out_width, columns):
+                part = result[top : top + rows, left : left + columns]
+                part[:] = _read_block(source, x + left * step, y + top * step, step, part.shape[1], part.shape[0])
+        return result
+
+    def sources(self) -> list[Source]:
+        """All scales at which pixels can be read; a format that decodes at reduced size adds its own."""
+        return [Source(level.downsample, partial(self.read_level, i)) for i, level in enumerate(self.levels)]
+
+    def _best_source(self, downsample: float) -> Source:
+        sources = sorted(self.sources(), key=lambda source: source.downsample)
+        fitting = [source for source in sources if source.downsample <= downsample * 1.001]
+        return fitting[-1] if fitting else sources[0]
 
     def best_level(self, downsample: float) -> int:
         """Index of the coarsest level that is still no coarser than `downsample`."""
         fitting = [i for i, level in enumerate(self.levels) if level.downsample <= downsample * 1.001]
         return max(fitting, key=lambda i: self.levels[i].downsample) if fitting else 0
+
+    def missing(self, box: Box) -> float:
+        """Share of the part of `box` inside the image for which the file holds no pixels (they read as OUTSIDE)."""
+        del box  # a photograph leaves nothing out
+        return 0.0
 
     def overview(self, max_side: int = 2048) -> Image:
         """The whole image with its longer side at most `max_side` pixels."""
@@ -125,23 +160,63 @@ class Slide(abc.ABC):
         self.close()
 
 
-def _resample(pixels: Image, x: float, y: float, step: float, width: int, height: int) -> Image:
-    """`width` × `height` output pixels from (x, y) on, each `step` source pixels wide."""
-    if step == 1.0 and x == 0.0 and y == 0.0 and pixels.shape[:2] == (height, width):
+def _read_block(source: Source, x: float, y: float, step: float, width: int, height: int) -> Image:
+    """`width` × `height` output pixels, each `step` pixels of the source wide, from (x, y) of the source on."""
+    grid = _on_grid(x, y, step, width, height)
+    if grid is None:  # parts of pixels: look at the neighbours too
+        x1, y1 = int(np.floor(x)) - 1, int(np.floor(y)) - 1
+        x2, y2 = int(np.ceil(x + width * step)) + 1, int(np.ceil(y + height * step)) + 1
+        return resample(source.read(x1, y1, x2 - x1, y2 - y1), x - x1, y - y1, step, width, height)
+    pixels = source.read(*grid)
+    if grid[2:] == (width, height):
         return pixels
-    if step > 1.0 and x == 0.0 and y == 0.0 and pixels.shape[0] * pixels.shape[1] > 0:
-        exact = abs(pixels.shape[1] - width * step) < 1 and abs(pixels.shape[0] - height * step) < 1
-        if exact:
-            return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    if step > 1.0:  # blur by area first, then place: avoids aliasing for odd offsets
-        shrunk = cv2.resize(
-            pixels,
-            (max(1, round(pixels.shape[1] / step)), max(1, round(pixels.shape[0] / step))),
-            interpolation=cv2.INTER_AREA,
-        )
-        x, y = x * shrunk.shape[1] / pixels.shape[1], y * shrunk.shape[0] / pixels.shape[0]
-        pixels, step = shrunk, 1.0
-    matrix = np.array([[step, 0, x + (step - 1) / 2], [0, step, y + (step - 1) / 2]])
-    return cv2.warpAffine(
-        pixels, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-    )
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _on_grid(x: float, y: float, step: float, width: int, height: int) -> tuple[int, int, int, int] | None:
+    """x, y, width, height in whole source pixels where the region's edges lie on them, to a sixteenth of an output pixel.
+
+    None where they do not, or where the region is magnified.
+    """
+    edges = (x, y, x + width * step, y + height * step)
+    whole = [round(edge) for edge in edges]
+    off = max(abs(edge - near) for edge, near in zip(edges, whole, strict=True))
+    columns, rows = whole[2] - whole[0], whole[3] - whole[1]
+    if off > max(step, 1e-3) / 16 or columns < width or rows < height:
+        return None
+    return whole[0], whole[1], columns, rows
+
+
+def resample(pixels: Image, x: float, y: float, step: float, width: int, height: int) -> Image:
+    """`width` × `height` output pixels from (x, y) on, each the mean over `step` source pixels both ways.
+
+    Between the edges of pixels the running sum is interpolated by cubics instead of straight lines: it keeps means and
+    stays exact on the grid, and a level of a pyramid gives nearly what level 0 gives, at any offset. The same formula
+    magnifies. Every reader's pixels go through here.
+    """
+    across = _mean_of_rows(pixels.reshape(len(pixels), -1), y, step, height).reshape(height, -1, 3)
+    down = _mean_of_rows(cv2.transpose(across).reshape(across.shape[1], -1), x, step, width).reshape(width, -1, 3)
+    return cv2.transpose(np.clip(down + 0.5, 0, 255).astype(np.uint8))
+
+
+def _mean_of_rows(rows: NDArray[Any], start: float, step: float, count: int) -> NDArray[np.float32]:
+    """(n, m) → (count, m): means over consecutive spans of `step` rows; what lies outside repeats the edge."""
+    edges = start + step * np.arange(count + 1)
+    first = np.floor(edges[:-1]).astype(int) - 1
+    result = np.zeros((count, rows.shape[1]), np.float32)
+    for k in range(int(np.ceil(step)) + 3):
+        row = first + k
+        weight = ((_passed(edges[1:] - row) - _passed(edges[:-1] - row)) / step).astype(np.float32)
+        if weight.any():
+            result += weight[:, None] * rows[np.clip(row, 0, len(rows) - 1)]
+    return result
+
+
+def _passed(t: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Share of a pixel [0, 1) that the running sum up to `t` holds: Catmull and Rom's cubic through the whole sums."""
+    before, inside, after = np.clip(t + 1, 0, 1), np.clip(t, 0, 1), np.clip(t - 1, 0, 1)
+    return (
+        before**2 * (before - 1)  # nothing yet: the cubic dips on its way
+        + inside * (1 + inside * (3 - 2 * inside))
+        + after * (1 + after * (after - 2))
+    ) / 2

@@ -192,7 +192,7 @@ def _encode(strip: Image, tile: int, quality: int) -> Iterator[bytes]:
     full = np.pad(strip, pad, mode="edge") if any(side for _, side in pad) else strip
     for x in range(0, full.shape[1], tile):
         piece = np.ascontiguousarray(full[:, x : x + tile])
-        yield imagecodecs.jpeg8_encode(piece, level=quality, subsampling="420")
+        yield bytes(imagecodecs.jpeg8_encode(piece, level=quality, subsampling="420"))
 
 
 def halve(pixels: Image) -> Image:

@@ -1,0 +1,171 @@
+"""One tile or strip of a TIFF → RGB uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myelos.errors import InputError
+from myelos.slides import colour
+from myelos.slides.base import Image
+from myelos.slides.tiff_layout import segment_size
+
+JPEG = (7, 33007)
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
+ADOBE_RGB = bytes.fromhex("ffee000e41646f6265006400000000") + b"\x00"  # APP14, transform 0: samples are RGB
+END_SEARCH = 1024  # bytes at the end of a tile among which its end marker must be
+
+
+class TileDecoder:
+    """Decodes the tiles of one page (a level); strips count as tiles as wide as the image."""
+
+    def __init__(self, page: Any, name: str) -> None:
+        """Raises InputError for sample formats and codecs that are not read."""
+        self._page, self._name = page, name
+        self.image_width, self.image_height = page.imagewidth, page.imagelength
+        self.width, self.height = segment_size(page)
+        self.columns = -(-self.image_width // self.width)
+        self.rows = -(-self.image_height // self.height)
+        self._photometric, self._bands = int(page.photometric), page.samplesperpixel
+        self._tables = page.jpegtables
+        _check_readable(page, name)
+        self.white, self.undeclared = _white(page)
+        self._direct = (
+            page.compression in JPEG
+            and page.bitspersample == 8
+            and self._bands == 3
+            and page.planarconfig == 1
+            and self._photometric in (RGB, YCBCR)
+        )
+        whole = self.width % 8 == 0 and self.height % 8 == 0
+        self.scalable = self._direct and bool(page.is_tiled) and whole
+
+    def segment(self, index: int) -> tuple[int, int]:
+        """Offset and length of a tile in the file; length 0 where there is none."""
+        offset, length = self._page.dataoffsets[index], self._page.databytecounts[index]
+        return (offset, length) if offset else (0, 0)
+
+    def covering(self, x1: int, y1: int, x2: int, y2: int) -> Iterator[tuple[int, int]]:
+        """(column, row) of the tiles that touch a region of the level."""
+        for row in range(y1 // self.height, min(self.rows, -(-y2 // self.height))):
+            for column in range(x1 // self.width, min(self.columns, -(-x2 // self.width))):
+                yield column, row
+
+    def rgb(self, data: bytes, index: int) -> Image:
+        """(height, width, 3); padding at the right and lower edge included where the file has it."""
+        if self._direct:
+            return self._jpeg(data)
+        return self._to_rgb(self.samples(data, index))
+
+    def shrunk(self, data: bytes) -> Image:
+        """A JPEG tile at an eighth of its size."""
+        import cv2
+
+        self._check_jpeg(data)
+        pixels = cv2.imdecode(np.frombuffer(self._complete(data), np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
+        if pixels is None:
+            raise InputError(f"A tile of {self._name} cannot be decoded", why="its JPEG data are damaged")
+        return np.ascontiguousarray(pixels[..., ::-1])
+
+    def _complete(self, data: bytes) -> bytes:
+        """An abbreviated stream with its tables, and with the word that its samples are RGB where they are."""
+        tables = self._tables[2:-2] if self._tables else b""
+        return data[:2] + (ADOBE_RGB if self._photometric == RGB else b"") + tables + data[2:]
+
+    def _jpeg(self, data: bytes) -> Image:
+        import imagecodecs
+
+        self._check_jpeg(data)
+        try:
+            return imagecodecs.jpeg8_decode(
+                data,
+                tables=self._tables,
+                colorspace="RGB" if self._photometric == RGB else "YCBCR",
+                outcolorspace="RGB",
+            )
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"A tile of {self._name} cannot be decoded", why=str(error)) from None
+
+    def _check_jpeg(self, data: bytes) -> None:
+        """Decoders fill what is missing with grey and obey any size: both are looked at before."""
+        if not data.startswith(b"\xff\xd8") or data.rfind(b"\xff\xd9", max(0, len(data) - END_SEARCH)) < 0:
+            raise InputError(f"A tile of {self._name} is damaged", why="its JPEG data have no beginning or no end")
+        size = frame_size(data)
+        if size is None or size[0] > self.width or size[1] > self.height:
+            raise InputError(f"A tile of {self._name} is damaged", why=f"its JPEG claims {size}")
+
+    def samples(self, data: bytes, index: int) -> NDArray[Any]:
+        """(height, width, bands) as stored, all planes of a planar file not included: those are refused at opening."""
+        import tifffile
+
+        try:
+            if self._page.compression in JPEG:
+                self._check_jpeg(data)
+            decoded, _, shape = self._page.decode(data, index, jpegtables=self._tables)
+        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, tifffile.TiffFileError) as error:
+            raise InputError(f"A tile of {self._name} cannot be decoded", why=str(error)) from None
+        if decoded is None:
+            raise InputError(f"A tile of {self._name} cannot be decoded", why="it is empty")
+        return decoded.reshape(shape[1], shape[2], shape[3])
+
+    def _to_rgb(self, samples: NDArray[Any]) -> Image:
+        if self._photometric == PALETTE:
+            palette = np.asarray(self._page.colormap)  # (3, entries) uint16
+            return np.ascontiguousarray((palette[:, samples[..., 0]] >> 8).astype(np.uint8).transpose(1, 2, 0))
+        values = colour.to_bytes(samples, self.white)
+        if self._photometric == CMYK:
+            return colour.from_cmyk(values[..., :4])
+        if self._photometric == WHITE_IS_ZERO:
+            values = 255 - values
+        bands = 3 if self._photometric in (RGB, YCBCR) else 1
+        light = values[..., :bands] if bands == 3 else colour.grey_to_rgb(values[..., 0])
+        extra = tuple(int(kind) for kind in self._page.extrasamples)
+        if extra and extra[0] in (1, 2) and values.shape[2] > bands:
+            return colour.over_white(light, values[..., bands], premultiplied=extra[0] == 1)
+        return np.ascontiguousarray(light)
+
+
+def _check_readable(page: Any, name: str) -> None:
+    """Name what is not read, before anything is decoded."""
+    import tifffile
+
+    codec = getattr(page.compression, "name", f"number {page.compression}")
+    if page.compression != 1 and page.compression not in tifffile.TIFF.DECOMPRESSORS:
+        raise InputError(
+            f"{name} is compressed with {codec}, which is not read", remedy="Convert it with the scanner's own program"
+        )
+    if page.dtype is None or page.dtype.kind not in "ub" or page.dtype.itemsize > 2:
+        raise InputError(f"{name} holds samples of type {page.dtype}", why="8 and 16 bit per sample are read")
+    if page.planarconfig == 2 and page.samplesperpixel > 1:
+        raise InputError(f"{name} stores its colours in separate planes", remedy="Convert it to interleaved RGB")
+    if int(page.photometric) not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR):
+        raise InputError(f"{name} stores colours as {page.photometric}, which is not read", remedy="Convert it to RGB")
+
+
+def _white(page: Any) -> tuple[int, bool]:
+    """Sample value of white, and whether a 16-bit file leaves it open. Tags MaxSampleValue, SMaxSampleValue."""
+    full = 2 ** int(page.bitspersample) - 1
+    for tag in (281, 341):
+        value = page.tags.valueof(tag)
+        value = max(value) if isinstance(value, tuple) and value else value
+        if value is not None and 0 < float(value) <= full:
+            return int(value), False
+    return full, page.dtype is not None and page.dtype.itemsize == 2 and page.bitspersample == 16
+
+
+def frame_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in the frame header of a JPEG stream, None where there is none."""
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = (int.from_bytes(data[at + k : at + k + 2], "big") for k in (5, 7))
+            return width, height
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
