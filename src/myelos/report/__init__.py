@@ -5,6 +5,7 @@ needs; `recount(out, corrections)` counts again after people have corrected cell
 """
 
 from myelos.report.input import RESEARCH_USE, ModelNote, Picture, ReportInput
+from myelos.report.recount import load, recount
 from myelos.report.write import PAGE, write
 
-__all__ = ["PAGE", "RESEARCH_USE", "ModelNote", "Picture", "ReportInput", "write"]
+__all__ = ["PAGE", "RESEARCH_USE", "ModelNote", "Picture", "ReportInput", "load", "recount", "write"]

@@ -67,6 +67,7 @@ def render(given: ReportInput, settings: PageSettings | None = None) -> str:
         script=script,
         data=_data(given, types, cells),
         types=types,
+        blasts=next((row for row in given.count.lineages if row.name == "blasts"), None),
         rows=rows_of(given, types),
         axis=axis_of(given.count),
         galleries=galleries_of(cells, crops, types, shown=settings.shown),

@@ -43,6 +43,7 @@
   const total = (found, names) => names.reduce((sum, name) => sum + (found[name] || 0), 0);
 
   // ---- showing numbers
+  const shape = (element, values) => { for (const name in values) element.setAttribute(name, values[name]); };
   const one = (value, digits = 1) => value.toFixed(digits);
   const put = (element, text) => {
     if (!element || element.textContent === text) return;
@@ -70,8 +71,13 @@
     }
     const place = (value) => String(Math.min(100, 100 * 100 * value / data.axis));
     row.querySelector("[data-bar]").setAttribute("width", place(share));
-    row.querySelector("[data-whisker]").setAttribute("x1", place(low));
-    row.querySelector("[data-whisker]").setAttribute("x2", place(high));
+    for (const line of row.querySelectorAll("[data-whisker]")) shape(line, { x1: place(low), x2: place(high) });
+  };
+  const showBlasts = (found, counted) => {
+    if (!$("blasts")) return;
+    const k = total(found, inside.filter((name) => data.types[name].lineage === "blasts"));
+    put($("blasts"), counted ? one(100 * k / counted) : "–");
+    put($("blasts-interval"), counted ? exact(k, counted).map((p) => one(100 * p)).join(" – ") : "–");
   };
   const showRatio = (found) => {
     if (!data.marrow || !$("ratio")) return;
@@ -114,6 +120,7 @@
       row.querySelector("[data-number]").classList.toggle("changed", k !== (initial[row.dataset.beside] || 0));
       put(row.querySelector("[data-hundred]"), counted ? one(100 * k / counted) : "–");
     }
+    showBlasts(found, counted);
     showRatio(found);
     showThresholds(found, counted);
   };
@@ -121,16 +128,21 @@
   // ---- showing cells
   const buttons = new Map([...document.querySelectorAll(".cell")].map((el) => [el.dataset.cell, el]));
   const boxes = new Map([...document.querySelectorAll(".box")].map((el) => [el.dataset.cell, el]));
+  const tags = new Map([...document.querySelectorAll(".tag")].map((el) => [el.dataset.tag, el]));
   for (const el of buttons.values()) el.dataset.score = el.querySelector(".score").textContent;
 
   const drawBox = (cell) => {
     const svg = [...document.querySelectorAll("svg[data-slide]")].find((el) => el.dataset.slide === cell.slide);
     const box = document.createElementNS(SVG, "rect");
-    for (const name of ["x", "y", "width", "height"]) box.setAttribute(name, cell[name]);
+    shape(box, { x: cell.x, y: cell.y, width: cell.width, height: cell.height });
     box.dataset.cell = cell.id;
     box.append(document.createElementNS(SVG, "title"));
-    svg.append(box);
+    const tag = document.createElementNS(SVG, "text");
+    const wide = svg.viewBox.baseVal.width;
+    shape(tag, { x: cell.x, y: cell.y - wide / 300, "font-size": wide / 48 });
+    svg.append(box, tag);
     boxes.set(cell.id, box);
+    tags.set(cell.id, tag);
   };
   const showCell = (cell) => {
     const type = data.types[cell.type];
@@ -140,6 +152,10 @@
       button.classList.toggle("struck", cell.struck);
       put(button.querySelector(".score"), cell.struck ? "struck out" : cell.altered ? `→ ${type.short}` : button.dataset.score);
       button.title = `${type.label} · ${cell.id}`;
+    }
+    if (tags.has(cell.id)) {
+      put(tags.get(cell.id), type.short);
+      tags.get(cell.id).setAttribute("class", `tag c-${cell.type}${cell.struck ? " struck" : ""}`);
     }
     if (box) {
       box.setAttribute("class", `box c-${cell.type}${cell.struck ? " struck" : ""}${cell.added ? " added" : ""}`);
@@ -153,14 +169,17 @@
     $("undo").disabled = !past.length;
     $("save").disabled = !n;
     const cell = cells.get(selected);
-    put($("selected"), cell ? `Selected: ${data.types[cell.type].label}${cell.struck ? ", struck out" : ""}` : "No cell selected");
+    document.body.classList.toggle("choosing", Boolean(cell) || adding);
+    put($("selected"), cell ? `Selected: ${data.types[cell.type].label}${cell.struck ? ", struck out" : ""}` : adding ? "Click or drag in an image" : "Select a cell to correct it");
   };
 
   const update = () => {
     const before = cells;
     cells = current();
     for (const id of before.keys()) {
-      if (!cells.has(id)) { boxes.get(id)?.remove(); boxes.delete(id); if (selected === id) selected = null; }
+      if (cells.has(id)) continue; // an added cell that was undone
+      for (const shown of [boxes, tags]) { shown.get(id)?.remove(); shown.delete(id); }
+      if (selected === id) selected = null;
     }
     for (const [id, cell] of cells) {
       if (!boxes.has(id) && cell.added) drawBox(cell);
@@ -236,6 +255,7 @@
     adding = on;
     document.body.classList.toggle("adding", on);
     $("add").setAttribute("aria-pressed", String(on));
+    showBench();
   };
   const usual = (slide) => { // side of a box set by a click: the middle of the boxes of that image, or of all
     const sides = (list) => list.map((cell) => Math.max(cell.width, cell.height)).sort((a, b) => a - b);
@@ -255,7 +275,6 @@
     const tidy = (value) => Math.round(value * 10) / 10;
     return { x: tidy(x1), y: tidy(y1), width: tidy(x2 - x1), height: tidy(y2 - y1) };
   };
-  const shape = (rect, box) => { for (const name in box) rect.setAttribute(name, box[name]); };
   for (const svg of document.querySelectorAll("svg[data-slide]")) {
     svg.addEventListener("pointerdown", (event) => {
       if (!adding || event.button !== 0) return;
