@@ -23,7 +23,6 @@ from myelos.geometry import Box
 MPP_RANGE = (0.05, 2.0)  # µm/px that a file may claim; anything else is a mistake (72 dpi would be 352.8)
 OUTSIDE = 255  # grey value of what lies outside the image
 READ_LIMIT = 2**25  # source pixels in memory at once while a region is shrunk (100 MB)
-SLACK = 1e-6  # px; rounding of coordinates
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
 
@@ -115,7 +114,7 @@ class Slide(abc.ABC):
             raise UsageError(f"{self.path.name}: {box} at downsample {downsample:g} is no region")
         out_width = max(1, round(box.width / downsample))
         out_height = max(1, round(box.height / downsample))
-        source = self._best_source(downsample)
+        source = self._source_for(box, downsample)
         x, y, step = box.x / source.downsample, box.y / source.downsample, downsample / source.downsample
         columns = max(1, min(out_width, int(READ_LIMIT / (step * step))))
         rows = max(1, min(out_height, int(READ_LIMIT / (step * step * columns))))
@@ -132,10 +131,14 @@ class Slide(abc.ABC):
         """All scales at which pixels can be read; a format that decodes at reduced size adds its own."""
         return [Source(level.downsample, partial(self.read_level, i)) for i, level in enumerate(self.levels)]
 
-    def _best_source(self, downsample: float) -> Source:
+    def _source_for(self, box: Box, downsample: float) -> Source:
+        """The coarsest source that gives what level 0 would: at least two of its pixels go into one, or its grid fits.
+
+        Averages of averages differ from averages where grids do not fit: on sharp images by 2 to 5 grey levels in the
+        mean at one pixel for one, by less than 1 at two (measured on smears at 2 and 4 times the pixel).
+        """
         sources = sorted(self.sources(), key=lambda source: source.downsample)
-        fitting = [source for source in sources if source.downsample <= downsample * 1.001]
-        return fitting[-1] if fitting else sources[0]
+        return next((source for source in reversed(sources) if _fits(source, box, downsample)), sources[0])
 
     def best_level(self, downsample: float) -> int:
         """Index of the coarsest level that is still no coarser than `downsample`."""
@@ -160,6 +163,16 @@ class Slide(abc.ABC):
         self.close()
 
 
+def _fits(source: Source, box: Box, downsample: float) -> bool:
+    step = downsample / source.downsample
+    if step >= 2:
+        return True
+    if abs(step - 1) > 1e-3:
+        return False
+    size = round(box.width / downsample), round(box.height / downsample)
+    return _on_grid(box.x / source.downsample, box.y / source.downsample, step, *size) is not None
+
+
 def _read_block(source: Source, x: float, y: float, step: float, width: int, height: int) -> Image:
     """`width` × `height` output pixels, each `step` pixels of the source wide, from (x, y) of the source on."""
     grid = _on_grid(x, y, step, width, height)
@@ -174,7 +187,7 @@ def _read_block(source: Source, x: float, y: float, step: float, width: int, hei
 
 
 def _on_grid(x: float, y: float, step: float, width: int, height: int) -> tuple[int, int, int, int] | None:
-    """x, y, width, height in whole source pixels where the region's edges lie on them, to a sixteenth of an output pixel.
+    """x, y, width, height in source pixels where the region's edges lie on them, to a sixteenth of an output pixel.
 
     None where they do not, or where the region is magnified.
     """
