@@ -124,13 +124,15 @@ class _Canvas:
 
 def _paint_nucleated(c: _Canvas) -> None:
     look, rng = c.look, c.rng
-    field = NUCLEI[str(rng.choice(look.nucleus))](rng, c.radius)
+    shape = str(rng.choice(look.nucleus))
+    field = NUCLEI[shape](rng, c.radius)
     ratio = c.draw(look.ratio)
     room = c.radius * (1 - np.sqrt(ratio)) * c.draw(look.eccentric)
     angle = rng.uniform(0, 2 * np.pi)
     shift = (float(room * np.cos(angle)), float(room * np.sin(angle)))
     scale = fit_nucleus(field, c.cell, c.radius, shift, ratio)
-    wobble = 0.05 * c.radius / 6 * c.noise(0.9)
+    lumpy = np.float32(c.radius / 6 * (0.4 if shape == "round" else 1.0))
+    wobble = lumpy * (np.float32(0.09) * c.noise(0.9) + np.float32(0.11) * c.noise(2.6))
     deep = np.minimum(field(c.x - shift[0], c.y - shift[1], scale) + wobble, c.inside - np.float32(MARGIN))
     c.nucleus = c.edge(deep, 0.3)
     _paint_cytoplasm(c, deep, angle)
@@ -165,8 +167,10 @@ def _paint_chromatin(c: _Canvas, deep: Array) -> None:
     look = c.look
     size, contrast = c.draw(look.texture), c.draw(look.contrast)
     pattern = 0.75 * c.noise(size) + 0.45 * c.noise(size * 2.4) + 0.35 * c.noise(size * 0.55)
-    clumps = np.tanh(np.float32(2.2) * (c.noise(size * 1.3) + np.float32(0.25)))
-    texture = (1 - look.clumped) * pattern + look.clumped * np.float32(1.25) * clumps
+    # Clumps lie between a net of pale lines.
+    net = np.exp(-((c.noise(size * 1.6) / np.float32(0.35)) ** 2))
+    clumps = np.float32(0.8) + np.float32(0.5) * c.noise(size) - np.float32(2.6) * net
+    texture = (1 - look.clumped) * pattern + look.clumped * clumps
     density = 1 + np.float32(contrast) * texture
     density += np.float32(0.10) * np.exp(-(((deep - np.float32(0.25)) / np.float32(0.25)) ** 2))  # membrane
     density -= np.float32(0.10) * np.exp(-np.clip(deep, 0, None) / np.float32(0.8))  # thinner towards its edge
@@ -200,7 +204,7 @@ def _paint_granules(c: _Canvas, granules: Granules) -> None:
     side = 2 * int(np.ceil(radius + 1)) + 1
     axis = np.arange(side) - side // 2
     disc = np.clip(radius + 0.5 - np.hypot(*np.meshgrid(axis, axis)), 0, 1).astype(np.float32)
-    spread = np.minimum(cv2.filter2D(seeds, -1, disc, borderType=cv2.BORDER_CONSTANT), np.float32(1.2))
+    spread = np.clip(cv2.filter2D(seeds, -1, disc, borderType=cv2.BORDER_CONSTANT), 0, np.float32(1.2))
     spread = cv2.GaussianBlur(spread, (0, 0), max(0.3, 0.07 / c.fine))
     c.dyes[..., granules.dye] += np.float32(c.draw(granules.strength)) * spread * c.cover
 

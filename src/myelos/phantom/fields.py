@@ -34,6 +34,8 @@ class FieldSettings:
     cells_per_mm2: float | None = None
     red_cells_per_mm2: float | None = None
     platelets_per_mm2: float | None = None
+    haze: float | None = None  # dried plasma between the cells, 0 to about 1
+    debris: float | None = None  # specks that are no cells, 0 to about 1
     red_cell_truth: bool = False  # give boxes of red cells and platelets, too
     visible: float = 0.3  # a cell cut by the border has a box if at least this share of it is seen
     stain: str | None = None  # a name of stain.STAINS, None for any
@@ -99,6 +101,8 @@ def _densities(settings: FieldSettings, rng: np.random.Generator) -> dict[str, f
         "cells": settings.cells_per_mm2,
         "red": settings.red_cells_per_mm2,
         "platelets": settings.platelets_per_mm2,
+        "haze": settings.haze,
+        "debris": settings.debris,
     }
     return usual | {key: value for key, value in given.items() if value is not None}
 

@@ -66,10 +66,10 @@ def make_landscape(width: int, height: int, mpp: float, specimen: str, rng: np.r
             (readable,), 0.3 + 0.7 * inside, (0.45 + 0.55 * inside) * patchy, 0.1 * patchy, np.zeros((0, 3)), step
         )
     particles = _particles(width, height, mpp, rng)
-    cells, haze = (0.06 + 0.94 * inside) * patchy, 0.15 + 0.35 * inside * patchy
+    cells, haze = (0.06 + 0.94 * inside) * patchy, 0.1 + 0.25 * inside * patchy
     for particle in particles:
         core = _fill(particle, shape, step, soft=1.5)
-        cells, haze = cells * (1 - core) + 2.2 * core, haze * (1 - core) + 5.0 * core
+        cells, haze = cells * (1 - core) + 4.5 * core, haze * (1 - core) + 3.5 * core
     fat = _fat(particles, mpp, rng)
     return Landscape((readable, *particles), cells, (0.5 + 0.5 * inside) * patchy, haze, fat, step)
 

@@ -61,7 +61,7 @@ _SPECIFIC = _azurophilic((1.2, 2.6), (0.10, 0.26))  # fine pink-violet granules 
 
 LOOKS: dict[str, CellLook] = {
     "blast": CellLook(
-        (12, 20), (0.66, 0.86), ("oval", "oval", "dented", "cleft"), (0.0, 0.7), 0.06, (1.0, 1.2), (0.72, 0.95),
+        (12, 20), (0.66, 0.86), ("oval", "oval", "dented", "cleft"), (0.0, 0.7), 0.08, (1.0, 1.2), (0.72, 0.95),
         (0.4, 0.6), (0.07, 0.12), nucleoli=(1, 4), blue=(0.32, 0.7), rim=0.28, halo=(0.0, 0.3), vacuoles=(0, 1),
     ),
     "promyelocyte": CellLook(
@@ -89,7 +89,7 @@ LOOKS: dict[str, CellLook] = {
     "eosinophil": CellLook(
         (11.5, 17), (0.24, 0.38), ("bilobed", "bilobed", "segmented", "kidney"), (0.4, 0.9), 0.035, (1.0, 1.15),
         (0.9, 1.12), (0.7, 1.0), (0.12, 0.18), 0.45, blue=(0.0, 0.1), eosin=(0.2, 0.35),
-        granules=(Granules(EOSIN, (2.0, 3.2), (0.65, 0.95), (0.5, 0.85), 0.06),),
+        granules=(Granules(EOSIN, (3.5, 6.0), (0.55, 0.8), (0.5, 0.85), 0.06),),
     ),
     "basophil": CellLook(
         (10, 15), (0.34, 0.52), ("bilobed", "kidney", "segmented"), (0.0, 0.4), 0.05, (1.0, 1.15), (0.62, 0.85),
@@ -98,7 +98,7 @@ LOOKS: dict[str, CellLook] = {
                   Granules(AZURE, (0.4, 1.0), (0.5, 0.9), (0.3, 0.6), 0.4)),
     ),
     "monocyte": CellLook(
-        (13, 20), (0.42, 0.60), ("folded", "kidney", "horseshoe", "folded"), (0.0, 0.5), 0.08, (1.0, 1.25),
+        (13, 20), (0.42, 0.60), ("folded", "kidney", "horseshoe", "folded"), (0.0, 0.5), 0.11, (1.0, 1.25),
         (0.72, 0.95), (0.6, 0.9), (0.12, 0.17), 0.2, blue=(0.16, 0.34), eosin=(0.06, 0.15), grain=0.2,
         vacuoles=(0, 6), granules=(_azurophilic((0.4, 1.5), (0.1, 0.25)),),
     ),
@@ -123,7 +123,7 @@ LOOKS: dict[str, CellLook] = {
         (0.2, 0.28), 0.65, blue=(0.2, 0.42), eosin=(0.0, 0.1), haemoglobin=(0.3, 0.7), grain=0.1, halo=(0.0, 0.3),
     ),
     "orthochromatic_erythroblast": CellLook(
-        (7.5, 11), (0.20, 0.38), ("round",), (0.1, 0.8), 0.05, (1.0, 1.15), (1.4, 1.8), (0.8, 1.1),
+        (7.5, 11), (0.22, 0.42), ("round",), (0.1, 0.8), 0.05, (1.0, 1.15), (1.4, 1.8), (0.8, 1.1),
         (0.05, 0.1), 0.0, blue=(0.02, 0.16), haemoglobin=(0.7, 1.1), grain=0.06,
     ),
     "mitosis": CellLook(

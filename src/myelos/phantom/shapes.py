@@ -104,19 +104,19 @@ def arc_nucleus(rng: Rng, radius: float, *, span: float, bend: float, tube: floa
 
 def segmented_nucleus(rng: Rng, radius: float, *, lobes: int) -> Chain:
     """`lobes` rounded segments on an arc or a zigzag, joined by thin bridges."""
-    span = {1: 0.1, 2: 1.9, 3: 3.4, 4: 4.4, 5: 5.2}[lobes] * rng.uniform(0.85, 1.1)
-    middles = _arc(rng, span, rng.uniform(0.5, 0.62), lobes) + rng.normal(0, 0.06, (lobes, 2))
-    size = rng.uniform(0.78, 1.15, lobes) * {1: 0.5, 2: 0.36, 3: 0.3, 4: 0.26, 5: 0.235}[lobes]
+    span = {2: 1.6, 3: 2.9, 4: 3.9, 5: 4.8}[lobes] * rng.uniform(0.8, 1.15)
+    middles = _arc(rng, span, rng.uniform(0.46, 0.6), lobes) + rng.normal(0, 0.09, (lobes, 2))
+    size = rng.uniform(0.7, 1.2, lobes) * {2: 0.38, 3: 0.32, 4: 0.28, 5: 0.25}[lobes]
     centres, radii = [], []
     for i in range(lobes):
         turn = rng.uniform(0, np.pi)  # each segment is a short capsule
-        reach = size[i] * rng.uniform(0.15, 0.5) * np.array([np.cos(turn), np.sin(turn)])
+        reach = size[i] * rng.uniform(0.2, 0.8) * np.array([np.cos(turn), np.sin(turn)])
         centres += [middles[i] - reach, middles[i], middles[i] + reach]
         radii += [size[i] * 0.86, size[i] * 0.92, size[i] * 0.86]
         if i + 1 < lobes:
             steps = np.linspace(0, 1, 7)[1:-1, None]
             centres += list(middles[i] * (1 - steps) + middles[i + 1] * steps)
-            radii += [rng.uniform(0.05, 0.13)] * 5
+            radii += [rng.uniform(0.05, 0.17)] * 5
     return _centred(np.array(centres), np.array(radii), radius)
 
 
@@ -173,11 +173,11 @@ NUCLEI: dict[str, Callable[[Rng, float], Field]] = {
 
 def fit_nucleus(field: Field, cell: Field, radius: float, shift: tuple[float, float], ratio: float) -> float:
     """The scale at which the nucleus, moved by `shift` and kept inside the cell, covers `ratio` of its area."""
-    x, y = grid(radius * 1.7, radius * 1.7 / 32)
+    x, y = grid(radius * 1.7, radius * 1.7 / 24)
     body = cell(x, y, 1.0)
     inside = body > 0
     low, high = 0.1, 6.0
-    for _ in range(12):
+    for _ in range(10):
         scale = (low * high) ** 0.5
         covered = (field(x - shift[0], y - shift[1], scale) > 0) & (body > MARGIN)
         low, high = (scale, high) if covered.sum() < ratio * inside.sum() else (low, scale)

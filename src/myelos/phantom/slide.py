@@ -73,6 +73,7 @@ class _Plan:
     red: Bodies
     platelets: Bodies
     clouds: tuple[Plan, ...]  # relative haze by dye, in squares of the landscape
+    weave: Plan  # (side, side) fine unevenness of the haze
 
 
 def write_slide(
@@ -130,15 +131,16 @@ def _draw(settings: SlideSettings) -> _Plan:
     cells = draw_cells(types, pool, places[0], rng, spacing=1.0)
     red = draw_bodies("erythrocyte", counts[1], pool, places[1], rng, spacing=0.85, rounds=5)
     platelets = draw_bodies("platelet", counts[2], pool, places[2], rng, spacing=1.0, rounds=1)
-    clouds = tuple(np.clip(0.7 + 0.6 * noise(rng, landscape.haze.shape, 2.0), 0, None) for _ in HAZE)
+    shape, common = landscape.haze.shape, noise(rng, landscape.haze.shape, 3.0)
+    clouds = tuple(np.clip(0.8 + 0.3 * common + 0.15 * noise(rng, shape, 5.0), 0.1, 2) for _ in HAZE)
     stain = random_stain(rng, name=settings.stain, variation=settings.stain_variation)
-    return _Plan(settings, landscape, stain, cells, red, platelets, clouds)
+    return _Plan(settings, landscape, stain, cells, red, platelets, clouds, _weave(settings.mpp, rng))
 
 
 def _by_plan(plan: Plan, landscape: Landscape, settings: SlideSettings, rng: np.random.Generator) -> Draw:
     """Places in px by the density of a plan, none inside a fat vacuole."""
     chance = np.cumsum(plan.ravel().astype(np.float64))
-    size = np.array([settings.width, settings.height], float)
+    size, rim = np.array([settings.width, settings.height], float), 7 / settings.mpp
 
     def draw(count: int) -> NDArray[np.float64]:
         square = np.searchsorted(chance, rng.random(count) * chance[-1], side="right")
@@ -147,8 +149,8 @@ def _by_plan(plan: Plan, landscape: Landscape, settings: SlideSettings, rng: np.
         for x, y, radius in landscape.fat:
             away = places - [x, y]
             far = np.hypot(*away.T)
-            near = far < radius
-            places[near] = [x, y] + away[near] * (radius * 1.02 / np.maximum(far[near], 1e-6))[:, None]
+            near = far < radius + rim
+            places[near] = [x, y] + away[near] * ((radius + rim) / np.maximum(far[near], 1e-6))[:, None]
         return np.clip(places, 0, size - 1)
 
     return draw
@@ -204,9 +206,10 @@ def _within(
 def _add_ground(painting: Painting, plan: _Plan, window: tuple[int, int, int, int]) -> None:
     """Haze of the ground plan, continuous across blocks, and fat vacuoles with their thin dark edge."""
     glass = painting.open_glass()
-    haze = _zoom(plan.landscape.haze, plan, window) * glass
+    haze = _zoom(plan.landscape.haze, plan, window) * _fibres(plan, window)
+    haze = np.minimum(haze, 1) * glass + np.maximum(haze - 1, 0)  # in a particle it lies over the cells, too
     for (dye, strength, _), cloud in zip(HAZE, plan.clouds, strict=True):
-        painting.dyes[..., dye] += np.float32(strength) * haze * np.clip(_zoom(cloud, plan, window), 0, None)
+        painting.dyes[..., dye] += np.float32(strength) * haze * _zoom(cloud, plan, window)
     x1, y1, x2, y2 = window
     for x, y, radius in plan.landscape.fat:
         if x + radius < x1 or x - radius > x2 or y + radius < y1 or y - radius > y2:
@@ -216,6 +219,25 @@ def _add_ground(painting: Painting, plan: _Plan, window: tuple[int, int, int, in
         hole = np.clip(deep / np.float32(0.6) + np.float32(0.5), 0, 1)
         painting.dyes *= (1 - np.float32(0.97) * hole)[..., None]
         painting.dyes[..., EOSIN] += np.float32(0.35) * np.exp(-((deep / np.float32(0.6)) ** 2))
+
+
+def _fibres(plan: _Plan, window: tuple[int, int, int, int]) -> NDArray[np.float32]:
+    """Fine unevenness, about 1, that repeats every `len(plan.weave)` px and so has no seams between blocks."""
+    x1, y1, x2, y2 = window
+    side = len(plan.weave)
+    return plan.weave[np.ix_(np.arange(y1, y2) % side, np.arange(x1, x2) % side)]
+
+
+def _weave(mpp: float, rng: np.random.Generator) -> Plan:
+    """A square tile of fine noise whose opposite edges fit each other."""
+    side, reach = 768, 64
+    total = np.zeros((side, side), np.float32)
+    for size, strength in ((1.5, 0.15), (6.0, 0.25)):
+        sigma = size / mpp / 2
+        raw = np.pad(rng.standard_normal((side, side), dtype=np.float32), reach, mode="wrap")
+        smooth = cv2.GaussianBlur(raw, (0, 0), sigma)[reach:-reach, reach:-reach]
+        total += np.float32(strength) * smooth / smooth.std()
+    return np.clip(1 + total, 0.1, 2)
 
 
 def _zoom(squares: Plan, plan: _Plan, window: tuple[int, int, int, int]) -> NDArray[np.float32]:

@@ -18,14 +18,14 @@ CHROMATIN, BLUE, EOSIN, AZURE, HAEMOGLOBIN = range(5)
 # Optical density (base 10) in red, green and blue at concentration 1, rows in the order of DYES.
 STAINS: dict[str, tuple[tuple[float, float, float], ...]] = {
     "may_gruenwald_giemsa": (
-        (0.58, 1.02, 0.20),
+        (0.60, 1.05, 0.23),
         (0.56, 0.50, 0.08),
         (0.11, 0.34, 0.22),
         (0.26, 0.66, 0.20),
         (0.09, 0.155, 0.13),
     ),
     "wright_giemsa": (
-        (0.50, 0.86, 0.26),
+        (0.53, 0.90, 0.29),
         (0.42, 0.38, 0.11),
         (0.08, 0.36, 0.26),
         (0.24, 0.62, 0.22),
