@@ -122,7 +122,9 @@ def test_thresholds_from_the_posterior_and_from_the_bootstrap() -> None:
 
 
 def test_a_source_that_cannot_name_blasts_says_so() -> None:
-    result = count(cells_of({"neutrophil": 150, "lymphocyte": 60}), specimen="blood", known=("neutrophil", "lymphocyte"))
+    result = count(
+        cells_of({"neutrophil": 150, "lymphocyte": 60}), specimen="blood", known=("neutrophil", "lymphocyte")
+    )
     assert all(row.probability is None and row.number is None for row in result.thresholds)
     assert {"blast", "monocyte", "eosinophil"} <= set(result.blind.cannot_name)
     assert result.blind.not_told_apart["neutrophil"] == ("band_neutrophil", "segmented_neutrophil")

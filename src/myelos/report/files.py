@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pyarrow as pa
 import myelos
 from myelos import taxonomy
 from myelos.counting import Count
+from myelos.errors import ResultError
 from myelos.report.input import RESEARCH_USE, ReportInput
 from myelos.tables import write_bytes, write_json
 
 FORMAT = "myelos-report-1"
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _FORMULA = tuple("=+-@\t\r")  # a spreadsheet would run a cell that starts with one of these
 
 
@@ -104,14 +107,20 @@ def _rgb(colour: str) -> list[int]:
 
 
 def write_files(out: Path, given: ReportInput) -> None:
-    """`report.json`, `counts.csv`, `cells.geojson` and, for several images, `geojson/<slide_id>.geojson` each."""
+    """`report.json`, `counts.csv`, `cells.geojson` and, for several images, `geojson/<slide_id>.geojson` each.
+
+    Raises ResultError for a slide_id that is no plain name: it becomes the name of a file.
+    """
+    slides = given.cells["slide_id"].to_pylist()
+    names = sorted(set(slides))
+    unfit = [name for name in names if not _PLAIN.fullmatch(name)]
+    if unfit:
+        raise ResultError(f"the slide_id {unfit[0]!r} is no plain name", why="it would name a file of the report")
     write_json(out / "report.json", as_json(given))
     write_bytes(out / "counts.csv", as_csv(given.count).encode())
     if not len(given.cells):
         return
     write_json(out / "cells.geojson", as_geojson(given.cells))
-    slides = given.cells["slide_id"].to_pylist()
-    names = sorted(set(slides))
     if len(names) > 1:
         for name in names:
             part = given.cells.filter(pa.array([slide == name for slide in slides]))
