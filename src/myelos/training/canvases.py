@@ -30,7 +30,7 @@ class CanvasSettings:
     contrast: tuple[float, float] = (0.75, 1.3)
     saturation: tuple[float, float] = (0.5, 1.5)
     brightness: tuple[float, float] = (0.8, 1.15)
-    tint: float = 0.06  # spread of the three channels' gains: stains and cameras differ in hue
+    tint: float = 0.05  # spread of the three channels' gains: stains and cameras differ in hue
     scale: tuple[float, float] = (0.75, 1.33)  # the scale of a field is known to ±8 % at best
     blur: float = 1.2  # largest standard deviation of a Gaussian, in pixels
     noise: float = 6.0  # largest standard deviation, in grey levels
@@ -128,9 +128,10 @@ def _placement(field: Field, side: int, settings: CanvasSettings, rng: np.random
     if len(field.boxes) and rng.random() < settings.near_cell:
         box = field.boxes[rng.integers(len(field.boxes))]
         centre = (box[:2] + box[2:]) / 2
-    goal = rng.uniform(0.15, 0.85, 2) * side
+    goal = rng.uniform(0.25, 0.75, 2) * side
     if max(height, width) * factor <= side:  # the whole field fits: keep it all, anywhere
-        centre, goal = np.array([width / 2, height / 2]), side / 2 + rng.uniform(-0.5, 0.5, 2) * (side - 0.7 * factor * min(height, width))
+        room = side - 0.7 * factor * min(height, width)
+        centre, goal = np.array([width / 2, height / 2]), side / 2 + rng.uniform(-0.5, 0.5, 2) * room
     return np.column_stack([linear, goal - linear @ centre])
 
 
@@ -152,14 +153,16 @@ def _move(boxes: Floats, matrix: NDArray[np.float64], side: int) -> tuple[Floats
 
 
 def recolour(image: NDArray[np.uint8], settings: CanvasSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Brightness, contrast, saturation, tint, blur and noise, each drawn anew."""
-    pixels = image.astype(np.float32)
+    """Blur, saturation, contrast, brightness, tint and noise, each drawn anew; the colours as one 3 × 4 matrix."""
     if settings.blur and rng.random() < 0.4:
-        pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.3, settings.blur))
-    grey = pixels.mean(axis=2, keepdims=True)
-    pixels = grey + (pixels - grey) * rng.uniform(*settings.saturation)
-    pixels = (pixels - 240) * rng.uniform(*settings.contrast) + 240  # about the background: it stays what it is
-    pixels *= rng.uniform(*settings.brightness) * np.exp(rng.normal(0, settings.tint, 3)).astype(np.float32)
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, settings.blur))
+    saturation, contrast = rng.uniform(*settings.saturation), rng.uniform(*settings.contrast)
+    gains = rng.uniform(*settings.brightness) * np.exp(rng.normal(0, settings.tint, 3))
+    mixing = saturation * np.eye(3) + (1 - saturation) / 3
+    offset = np.full((3, 1), 240 * (1 - contrast))  # contrast turns about the background, which stays what it is
+    matrix = gains[:, None] * np.hstack([contrast * mixing, offset])
+    image = cv2.transform(image, matrix)
     if settings.noise and rng.random() < 0.4:
-        pixels += rng.normal(0, rng.uniform(1, settings.noise), pixels.shape).astype(np.float32)
-    return np.clip(pixels, 0, 255).astype(np.uint8)
+        noise = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(1, settings.noise)
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    return image

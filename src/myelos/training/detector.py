@@ -1,208 +1,341 @@
-"""The recipe of the cell detector: annotated fields in, a model file with its card and graph out.
+"""The recipe of the cell detector: folders of annotated fields in, a model file with its card and graph out.
 
-Learning rate, weight decay and the steps of the rate are those of Wang 2022, section 3.2; the paper names no
-optimiser, ours is AdamW. What leaves the training is the moving average of the weights.
+Near-duplicates, samples and patients stay on one side of the split: `train` is learned from, on `choose` the working
+threshold is chosen, `test` is what the card quotes.
 """
 
 from __future__ import annotations
 
-import copy
-import csv
-import math
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from myelos.models.suppress import padded, to_boxes
-from myelos.models.types import Boxes
-from myelos.networks.backbones import load_pretrained
-from myelos.networks.cascade import CascadeRCNN, CascadeSettings, Truth
-from myelos.training.canvases import Canvas, CanvasSettings, CanvasSource
-from myelos.training.checkpoints import load_checkpoint, save_checkpoint
-from myelos.training.fields import Field
+from myelos import __version__, taxonomy
+from myelos.datasets.layouts import read_sets
+from myelos.datasets.records import Fault, FieldRecord
+from myelos.datasets.splits import split
+from myelos.errors import LabelError, UsageError
+from myelos.imaging.appearance import AppearanceSettings
+from myelos.metrics.detection import evaluate
+from myelos.models.files import ModelCard, read_card, save, sha256, tensors
+from myelos.networks.cascade import CascadeRCNN, CascadeSettings
+from myelos.networks.export import export_onnx
+from myelos.tables import prepare as prepare_folder
+from myelos.tables import write_bytes, write_json, write_run
+from myelos.training.canvases import CanvasSettings
+from myelos.training.card import card_text, draw_curve
+from myelos.training.fields import Field, counts_as_cell, load, scale_key, scales
+from myelos.training.loop import TrainingSettings, predict, train
 
-Report = Callable[[dict[str, Any]], None]
+RECIPES = Path(__file__).parent / "recipes"
+Progress = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingSettings:
-    """The optimisation. An epoch is one canvas per training field; `passes` is how many of them are run.
+class DetectorRecipe:
+    """What is trained, from what, and how. A TOML file in `recipes/` states one completely.
 
-    rate, decay: section 3.2. step, factor: "decreasing 10 % every 10 × number of patches": the rate is multiplied by
-    the usual 0.1 after ten epochs. batch, warmup, average, clip: ours.
+    scheme: label scheme whose trained types the detector names. mpp: common scale, µm/px. parts: shares of the split.
+    weights: source → how often it is drawn, relative to its natural share. scales: source → stated µm/px.
+    credits: source → licence and attribution, for the card. whole: sources of which everything is trained on, because
+    their figures come from folds. synthetic: every field is rendered.
     """
 
-    canvases: int = 12_000  # in all
-    batch: int = 4
-    rate: float = 5e-4
-    decay: float = 1e-4
-    step: float = 10.0  # in multiples of the number of patches
-    factor: float = 0.1
-    warmup: int = 200  # optimiser steps
-    average: float = 0.998
-    clip: float = 10.0
-    seed: int = 0
-    precision: str = "bf16"  # or f32
-    checkpoint_every: int = 250  # optimiser steps
-    architecture: CascadeSettings = field(default_factory=CascadeSettings)
-    augmentation: CanvasSettings = field(default_factory=CanvasSettings)
+    name: str = "detector"
+    specimen: str = "blood"
+    scheme: str = "wbc5"
+    mpp: float = 0.25
+    tile: int = 640
+    parts: Mapping[str, float] = field(default_factory=lambda: {"train": 0.7, "choose": 0.1, "test": 0.2})
+    weights: Mapping[str, float] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
+    credits: Mapping[str, str] = field(default_factory=dict)
+    remarks: str = ""
+    synthetic: bool = False
+    whole: tuple[str, ...] = ()
+    split_seed: int = 0
+    appearance: AppearanceSettings = field(default_factory=AppearanceSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
 
     @property
-    def steps(self) -> int:
-        return math.ceil(self.canvases / self.batch)
+    def types(self) -> tuple[str, ...]:
+        if self.scheme not in taxonomy.SCHEMES:
+            raise UsageError(
+                f"there is no label scheme {self.scheme!r}", remedy=f"Choose one of {', '.join(taxonomy.SCHEMES)}"
+            )
+        return taxonomy.SCHEMES[self.scheme].types
 
 
-def train(
-    fields: Sequence[Field],
-    *,
-    types: Sequence[str],
-    settings: TrainingSettings,
-    out: Path,
-    weights: dict[str, float] | None = None,
-    start: dict[str, Tensor] | None = None,
-    pretrained: Path | None = None,
-    report: Report | None = None,
-) -> CascadeRCNN:
-    """Train on prepared fields and return the averaged network; goes on from the checkpoint in `out` if there is one.
-
-    weights: how often a source is drawn, relative to its natural share. start: weights of an earlier detector; types
-    that differ start anew. pretrained: ImageNet weights of the backbone. report: called every few steps with step,
-    steps, seconds left and the terms of the loss.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(settings.seed)
-    network = CascadeRCNN(len(types), settings.architecture)
-    if pretrained:
-        load_pretrained(network.backbone, pretrained)
-    if start:
-        _adopt(network, start)
-    network = network.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network).eval()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=settings.decay)
-    state = load_checkpoint(out, network=network, average=average, optimiser=optimiser) or {"step": 0}
-    source = CanvasSource(fields, settings.augmentation, seed=settings.seed, weights=weights)
-    loop = _Loop(network, average, optimiser, source, settings, len(fields), out)
-    loop.run(int(state["step"]), report)
-    return average
+def read_recipe(name: str | Path) -> DetectorRecipe:
+    """A recipe by the name of a shipped one or the path of a TOML file; raises UsageError for unknown settings."""
+    path = Path(name) if Path(name).suffix == ".toml" else RECIPES / f"{name}.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        names = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
+        raise UsageError(f"there is no recipe {str(name)!r}", why=f"shipped are: {names}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is no valid TOML", why=str(error)) from error
+    training = content.pop("training", {})
+    training["architecture"] = _settings(CascadeSettings, training.pop("architecture", {}), path)
+    training["augmentation"] = _settings(CanvasSettings, training.pop("augmentation", {}), path)
+    content["training"] = _settings(TrainingSettings, training, path)
+    content["appearance"] = _settings(AppearanceSettings, content.pop("appearance", {}), path)
+    recipe: DetectorRecipe = _settings(DetectorRecipe, content, path)
+    return recipe
 
 
-@dataclass(slots=True)
-class _Loop:
-    network: CascadeRCNN
-    average: CascadeRCNN
-    optimiser: torch.optim.Optimizer
-    source: CanvasSource
-    settings: TrainingSettings
-    patches: int
-    out: Path
-
-    def run(self, first: int, report: Report | None) -> None:
-        self.network.train()
-        curve: list[dict[str, float]] = []
-        begun = time.monotonic()
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self._batch, first)
-            for step in range(first, self.settings.steps):
-                images, truths = ahead.result()
-                ahead = pool.submit(self._batch, step + 1)
-                curve.append({"step": step} | self._step(step, images, truths))
-                done = step + 1 - first
-                if report and (done % 10 == 0 or step + 1 == self.settings.steps):
-                    left = (time.monotonic() - begun) / done * (self.settings.steps - step - 1)
-                    report({"steps": self.settings.steps, "left": left} | _mean(curve[-10:]) | {"step": step + 1})
-                if (step + 1) % self.settings.checkpoint_every == 0 or step + 1 == self.settings.steps:
-                    self._save(step + 1, curve)
-                    curve = []
-
-    def _batch(self, step: int) -> tuple[Tensor, list[Truth]]:
-        size = self.settings.batch
-        canvases = [self.source[number] for number in range(step * size, (step + 1) * size)]
-        images = np.stack([canvas.image for canvas in canvases]).transpose(0, 3, 1, 2).astype(np.float32)
-        return torch.from_numpy(images).contiguous(memory_format=torch.channels_last), [_truth(c) for c in canvases]
-
-    def _step(self, step: int, images: Tensor, truths: list[Truth]) -> dict[str, float]:
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(step, self.patches, self.settings)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            terms = self.network.losses(images, truths)
-        loss = torch.stack([term.float() for term in terms.values()]).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
-        self.optimiser.step()
-        _follow(self.average, self.network, min(self.settings.average, (step + 1) / (step + 10)))
-        return {"loss": float(loss)} | {name: float(term) for name, term in terms.items()}
-
-    def _save(self, step: int, curve: list[dict[str, float]]) -> None:
-        save_checkpoint(
-            self.out,
-            network=self.network,
-            average=self.average,
-            optimiser=self.optimiser,
-            state={"step": step, "settings": asdict(self.settings)},
+def _settings(kind: Any, values: Mapping[str, Any], path: Path) -> Any:
+    known = {f.name for f in fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise UsageError(
+            f"{path} has no meaning for {', '.join(unknown)}", remedy=f"{kind.__name__} knows: {', '.join(sorted(known))}"
         )
-        append_curve(self.out / "curve.csv", curve)
+    return kind(**{key: _tuples(value) for key, value in values.items()})
 
 
-def learning_rate(step: int, patches: int, settings: TrainingSettings) -> float:
-    """The rate at an optimiser step: a linear warm-up, then lowered by `factor` every `step` × `patches` canvases."""
-    lowered = settings.factor ** math.floor(step * settings.batch / (settings.step * max(patches, 1)))
-    return settings.rate * lowered * min(1.0, (step + 1) / max(settings.warmup, 1))
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def append_curve(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Append steps to the loss curve; steps that a killed run already wrote are replaced."""
-    if not rows:
-        return
-    kept: list[dict[str, Any]] = []
-    if path.exists():
-        with path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if int(row["step"]) < rows[0]["step"]]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """path: the model file; card: its card; faults: what was wrong with the labels."""
+
+    path: Path
+    card: ModelCard
+    faults: tuple[Fault, ...]
 
 
-def predict(network: CascadeRCNN, image: np.ndarray, *, floor: float = 0.02) -> Boxes:
-    """One prepared field (H, W, 3) through the module as it is."""
-    with torch.inference_mode():
-        tensor = torch.from_numpy(padded(image)).permute(2, 0, 1)[None].float()
-        found = network.eval()(tensor)
-    corners, scores, types = (output.numpy() for output in found)
-    return to_boxes(corners, scores, types, width=image.shape[1], height=image.shape[0], floor=floor)
+def train_detector(
+    data: Sequence[Path],
+    out: Path,
+    *,
+    recipe: DetectorRecipe | None = None,
+    start: str | Path | None = None,
+    pretrained: Path | None = None,
+    test: Sequence[Path] = (),
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a detector on annotated folders and write `<out>/<name>.safetensors`, `.onnx`, curves and `run.json`.
+
+    start: an earlier detector to begin with. pretrained: ImageNet weights of the backbone, safetensors. test: folders
+    kept out of everything but the quoted figures (then no test part is split off). A killed training goes on where its
+    last checkpoint is when the same command is given again.
+    Raises LabelError where nothing can be learned from the labels, ResultError for a finished `out`.
+    """
+    recipe = recipe or DetectorRecipe()
+    recipe.types  # an unknown scheme is said before anything is read
+    prepare_folder(out, overwrite=overwrite)
+    records, faults = read_sets(data)
+    _list_faults(out, faults)
+    if progress:
+        progress("labels", {"images": len(records), "faults": len(faults)})
+    return train_parts(
+        _parts(records, recipe, test), out, recipe=recipe, start=start, pretrained=pretrained, faults=faults,
+        progress=progress,
+    )  # fmt: skip
 
 
-def _truth(canvas: Canvas) -> Truth:
-    return Truth(torch.from_numpy(canvas.boxes), torch.from_numpy(canvas.allowed), torch.from_numpy(canvas.ignored))
+def train_parts(
+    parts: Mapping[str, Sequence[FieldRecord]],
+    out: Path,
+    *,
+    recipe: DetectorRecipe,
+    start: str | Path | None = None,
+    pretrained: Path | None = None,
+    faults: Sequence[Fault] = (),
+    progress: Progress | None = None,
+) -> Trained:
+    """`train_detector` on a split made elsewhere: records for `train`, `choose` and `test`."""
+    tell = progress or (lambda _stage, _values: None)
+    known = scales([record for part in parts.values() for record in part], recipe.scales)
+    prepared = {
+        name: load(
+            part,
+            types=recipe.types,
+            mpp=recipe.mpp,
+            known=known,
+            appearance=recipe.appearance,
+            progress=lambda done, total, name=name: tell(f"reading {name}", {"step": done, "steps": total}),
+        )
+        for name, part in parts.items()
+    }
+    if not sum(len(f.boxes) for f in prepared["train"]):
+        raise LabelError("nothing to learn from", why="no field has a box of a cell", remedy=f"See {out / 'faults.txt'}")
+    network = train(
+        prepared["train"],
+        types=recipe.types,
+        settings=recipe.training,
+        out=out,
+        weights=dict(recipe.weights),
+        start=_start(start),
+        pretrained=pretrained,
+        report=lambda values: tell("training", values),
+    )
+    draw_curve(out / "curve.csv", out / "curve.png")
+    return _finish(network, recipe, parts, prepared, out, tuple(faults))
 
 
-def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+def _start(model: str | Path | None) -> dict[str, Any] | None:
+    if model is None:
+        return None
+    import torch
+
+    from myelos.models.files import find
+
+    return {name: torch.from_numpy(value) for name, value in tensors(find(model)).items()}
 
 
-def _follow(average: nn.Module, network: nn.Module, weight: float) -> None:
-    """Move the average towards the network; counters and other whole numbers are copied."""
-    with torch.no_grad():
-        for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-            if old.is_floating_point():
-                old.lerp_(new, 1 - weight)
-            else:
-                old.copy_(new)
+def _list_faults(out: Path, faults: Sequence[Fault]) -> None:
+    counts = Counter(fault.kind for fault in faults)
+    head = [f"{number} × {kind}" for kind, number in counts.most_common()] or ["no faults"]
+    write_bytes(out / "faults.txt", "\n".join([*head, "", *map(str, faults), ""]).encode())
 
 
-def _adopt(network: CascadeRCNN, start: dict[str, Tensor]) -> None:
-    """Take over all weights that fit by name and shape."""
-    own = network.state_dict()
-    network.load_state_dict(own | {k: v for k, v in start.items() if k in own and own[k].shape == v.shape})
+def _parts(
+    records: Sequence[FieldRecord], recipe: DetectorRecipe, test: Sequence[Path]
+) -> dict[str, list[FieldRecord]]:
+    """The split; a set given for testing takes its near-duplicates out of the training."""
+    if not test:
+        chosen = split(records, fractions=recipe.parts, seed=recipe.split_seed)
+        parts = {name: [records[i] for i in indices] for name, indices in chosen.items()}
+        moved = [r for name in parts if name != "train" for r in parts[name] if r.source in recipe.whole]
+        rest = {name: [r for r in part if r.source not in recipe.whole] for name, part in parts.items()}
+        whole = [r for r in parts["train"] if r.source in recipe.whole] + moved
+        return rest | {"train": rest["train"] + whole}
+    held, _ = read_sets(test)
+    from myelos.datasets.duplicates import groups
+
+    labels = groups([*records, *held])
+    seen = set(labels[len(records) :])
+    rest = [record for record, label in zip(records, labels, strict=False) if label not in seen]
+    shares = {name: share for name, share in recipe.parts.items() if name != "test"}
+    total = sum(shares.values())
+    chosen = split(rest, fractions={name: share / total for name, share in shares.items()}, seed=recipe.split_seed)
+    return {name: [rest[i] for i in indices] for name, indices in chosen.items()} | {"test": list(held)}
 
 
-def with_soft_sampling(settings: TrainingSettings, kind: str) -> TrainingSettings:
-    return replace(settings, architecture=replace(settings.architecture, soft_sampling=kind))
+def _finish(
+    network: CascadeRCNN,
+    recipe: DetectorRecipe,
+    parts: Mapping[str, Sequence[FieldRecord]],
+    prepared: Mapping[str, Sequence[Field]],
+    out: Path,
+    faults: tuple[Fault, ...],
+) -> Trained:
+    threshold = best_threshold(network, parts["choose"], prepared["choose"], recipe.types)
+    metrics = {
+        source: _figures(network, recipe.types, threshold, *_of(source, parts["test"], prepared["test"]))
+        for source in sorted({record.source for record in parts["test"]})
+    }
+    card = ModelCard(
+        name=recipe.name,
+        kind="detector",
+        specimen=recipe.specimen,
+        architecture=asdict(recipe.training.architecture),
+        types=recipe.types,
+        scheme=recipe.scheme,
+        mpp=recipe.mpp,
+        tile=recipe.tile,
+        threshold=threshold,
+        normalisation=asdict(recipe.appearance),
+        data=tuple(_sources(parts["train"], recipe)),
+        training=_plain(recipe.training) | {"split_seed": recipe.split_seed},
+        metrics=metrics,
+        text="",
+        synthetic_only=recipe.synthetic,
+        version=__version__,
+    )
+    card = replace(card, text=card_text(card, recipe.remarks))
+    path = write_model(network, card, out)
+    write_json(out / "card.json", {k: v for k, v in asdict(card).items() if k != "path"})
+    write_run(
+        out,
+        {
+            "command": "train detector",
+            "version": __version__,
+            "model": path.name,
+            "sha256": sha256(path),
+            "faults": len(faults),
+            "parts": {name: [record.path.name for record in part] for name, part in parts.items()},
+            "scales": {"/".join(map(str, scale_key(r))): f.factor * recipe.mpp
+                       for part in parts for r, f in zip(parts[part], prepared[part], strict=True)},
+        },
+    )  # fmt: skip
+    return Trained(path, read_card(path), faults)
+
+
+def write_model(network: CascadeRCNN, card: ModelCard, out: Path) -> Path:
+    """Write `<name>.onnx` and then `<name>.safetensors`, whose card knows the graph's hash."""
+    for tensor in network.state_dict().values():  # the graph is made from the very numbers of the file
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.half().float())
+    path = out / f"{card.name}.safetensors"
+    metadata = {"types": list(card.types), "mpp": card.mpp, "scheme": card.scheme, "threshold": card.threshold}
+    metadata |= {"normalisation": dict(card.normalisation), "mean_bgr": list(network.settings.mean_bgr)}
+    write_bytes(path.with_suffix(".onnx"), export_onnx(network, metadata))
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    save(path, weights, replace(card, onnx_sha256=sha256(path.with_suffix(".onnx"))))
+    return path
+
+
+def _predictions(
+    network: CascadeRCNN, prepared: Sequence[Field], types: Sequence[str]
+) -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
+    """Per field: boxes (N, 4) in the field's own pixels, scores and names of types."""
+    result = []
+    for one in prepared:
+        boxes = predict(network, one.image)
+        result.append((boxes.xywh / one.factor, boxes.scores, [types[i] for i in boxes.types]))
+    return result
+
+
+def _figures(
+    network: CascadeRCNN,
+    types: Sequence[str],
+    threshold: float,
+    records: Sequence[FieldRecord],
+    prepared: Sequence[Field],
+) -> dict[str, Any]:
+    truth = [record.truth() for record in records]
+    return evaluate(truth, _predictions(network, prepared, types), threshold=threshold)
+
+
+def best_threshold(
+    network: CascadeRCNN, records: Sequence[FieldRecord], prepared: Sequence[Field], types: Sequence[str]
+) -> float:
+    """The score threshold of the highest F1 of `any_cell`, in steps of 0.05."""
+    truth, found = [record.truth() for record in records], _predictions(network, prepared, types)
+    candidates = [round(0.1 + 0.05 * step, 2) for step in range(17)]
+    return max(candidates, key=lambda t: evaluate(truth, found, threshold=t)["any_cell"]["f1"] or 0.0)
+
+
+def _of(
+    source: str, records: Sequence[FieldRecord], prepared: Sequence[Field]
+) -> tuple[list[FieldRecord], list[Field]]:
+    chosen = [i for i, record in enumerate(records) if record.source == source]
+    return [records[i] for i in chosen], [prepared[i] for i in chosen]
+
+
+def _sources(records: Sequence[FieldRecord], recipe: DetectorRecipe) -> list[dict[str, Any]]:
+    """One row a source: fields, boxes of cells by label, and whom to credit."""
+    rows = []
+    for source in sorted({record.source for record in records}):
+        own = [record for record in records if record.source == source]
+        labels = Counter(kind or "cell" for record in own for kind in record.types if not kind or counts_as_cell(kind))
+        credit = recipe.credits.get(source) or recipe.credits.get(source.split("/")[0], "")
+        rows.append({"source": source, "fields": len(own), "boxes": dict(labels.most_common()), "credit": credit})
+    return rows
+
+
+def _plain(settings: TrainingSettings) -> dict[str, Any]:
+    content = asdict(settings)
+    content.pop("architecture")
+    return content

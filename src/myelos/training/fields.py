@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from myelos import taxonomy
 from myelos.datasets.records import FieldRecord
-from myelos.detection.prepare import prepare
+from myelos.detection.prepare import pooled_scales, prepare
 from myelos.errors import InputError
 from myelos.geometry import corners
 from myelos.imaging.appearance import AppearanceSettings
-from myelos.imaging.scale import estimate_mpp
 
-POOLED = 40  # fields of one source and size from which a scale is estimated
 ScaleKey = tuple[str, int, int]
 
 
@@ -67,23 +65,17 @@ def counts_as_cell(label: str) -> bool:
 
 
 def scales(records: Sequence[FieldRecord], stated: Mapping[str, float] | None = None) -> dict[ScaleKey, float]:
-    """µm/px of every source and image size: as stated, else from the red cells of up to `POOLED` fields.
+    """µm/px of every source and image size: as stated, else pooled from the red cells of its fields.
 
     Sources without enough red cells are left out: their fields are used at the scale they have.
     """
     groups: dict[ScaleKey, list[Path]] = defaultdict(list)
-    for record in records:
+    for record in sorted(records, key=lambda record: str(record.path)):
         groups[scale_key(record)].append(record.path)
-    found: dict[ScaleKey, float] = {}
-    for key, paths in sorted(groups.items()):
-        if stated and key[0] in stated:
-            found[key] = stated[key[0]]
-            continue
-        paths = sorted(paths)[:: max(1, len(paths) // POOLED)][:POOLED]
-        estimate = estimate_mpp([read_rgb(path) for path in paths])
-        if estimate:
-            found[key] = estimate.mpp
-    return found
+    known = {key: stated[key[0]] for key in groups if stated and key[0] in stated}
+    unknown = {key: paths for key, paths in groups.items() if key not in known}
+    found = {key: estimate.mpp for key, estimate in pooled_scales(unknown, read_rgb).items() if estimate}
+    return known | found
 
 
 def scale_key(record: FieldRecord) -> ScaleKey:
@@ -118,7 +110,7 @@ def load(
 
 def _load(record: FieldRecord, types: Sequence[str], factor: float, appearance: AppearanceSettings | None) -> Field:
     image = prepare(read_rgb(record.path), factor=factor, appearance=appearance)
-    kept, masks, ignored = [], [], []
+    kept, masks, ignored = [], [], list(corners(record.ignored) * factor)
     for box, label in zip(corners(record.boxes) * factor, record.types, strict=True):
         mask = allowed_types(label, types)
         if mask is None:
