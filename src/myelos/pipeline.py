@@ -24,7 +24,8 @@ from myelos.report.input import ModelNote, Picture, ReportInput
 from myelos.report.write import write as write_report
 from myelos.smears import record
 from myelos.smears.inputs import DEFAULT, SetAside, find, folder_names, grouping
-from myelos.smears.looking import Look, fingerprint, look_at, with_scale
+from myelos.slides.fingerprint import fingerprint
+from myelos.smears.looking import Look, look_at, with_scale
 from myelos.smears.reading import Reading, ReadSettings, read_all
 
 Inputs = str | Path | Sequence[str | Path]

@@ -5,8 +5,7 @@ A field that fails is set aside with its reason and the others go on; nothing he
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,16 +14,16 @@ from numpy.typing import NDArray
 
 from myelos.detection.prepare import pooled_scales
 from myelos.detection.run import ahead
-from myelos.errors import InputError, MyelosError, NotASmearError
+from myelos.errors import InputError, NotASmearError
 from myelos.imaging.plausibility import judge
 from myelos.slides import open_slide
 from myelos.slides.base import MPP_RANGE, Resolution
+from myelos.slides.fingerprint import fingerprint
+from myelos.slides.fingerprint import slide_id as id_of
 from myelos.smears.inputs import SetAside
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
 FIELD_PIXELS = 80_000_000  # images above it are read tile by tile, whatever they are called
-WHOLE = 8_000_000  # bytes of a file up to which all of it goes into the fingerprint
-BLOCK, BLOCKS = 65_536, 32  # sampled beyond that
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def look_at(
 def _tried(number: int, path: Path, mpp: float | None) -> Look | SetAside:
     try:
         return look(path, number=number, mpp=mpp)
-    except (MyelosError, OSError) as error:
+    except InputError as error:
         reason = "missing" if not path.exists() else "unreadable"
         return SetAside.by(error, number=number, path=path, reason=reason)
 
@@ -92,7 +91,7 @@ def look(path: Path, *, number: int = 1, mpp: float | None = None) -> Look:
         seen = Look(
             number=number,
             path=path,
-            slide_id=mark[:12],
+            slide_id=id_of(mark),
             fingerprint=mark,
             kind=slide.kind,
             width=slide.width,
@@ -128,33 +127,19 @@ def with_scale(looks: Sequence[Look]) -> list[Look]:
 
 
 def _pixels(one: Look) -> Image:
-    with open_slide(one.path) as slide:
-        return slide.read(slide.bounds)
+    return read_whole(one.path)
+
+
+def read_whole(path: Path) -> Image:
+    """All pixels of a field; raises InputError."""
+    try:
+        with open_slide(path) as slide:
+            return slide.read(slide.bounds)
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read", why=error.strerror or str(error)) from error
 
 
 def _duplicate(one: Look, first: Look) -> SetAside:
     error = InputError(f"{one.path.name} is the same image as {first.path.name}", remedy="It is counted once")
     aside = SetAside.by(error, number=one.number, path=one.path, reason="duplicate", slide_id=one.slide_id)
     return replace(aside, detail="the same image was given twice and is counted once")
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 over size and content, of large files over sampled blocks; a folder's is over those of its files."""
-    digest = hashlib.sha256()
-    if path.is_dir():
-        for name in sorted(fingerprint(file) for file in path.iterdir() if file.is_file()):
-            digest.update(name.encode())
-        return digest.hexdigest()
-    size = path.stat().st_size
-    digest.update(size.to_bytes(8, "big"))
-    with path.open("rb") as file:
-        for start in _starts(size):
-            file.seek(start)
-            digest.update(file.read(WHOLE if size <= WHOLE else BLOCK))
-    return digest.hexdigest()
-
-
-def _starts(size: int) -> Iterable[int]:
-    if size <= WHOLE:
-        return (0,)
-    return ((size - BLOCK) * number // (BLOCKS - 1) for number in range(BLOCKS))

@@ -28,7 +28,7 @@ from myelos.regions import Readable, RegionSettings, readable
 from myelos.slides import open_slide
 from myelos.slides.base import MPP_RANGE, Resolution, Slide
 from myelos.smears.inputs import SetAside
-from myelos.smears.looking import Look, doubt
+from myelos.smears.looking import Look, doubt, read_whole
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
 
@@ -112,7 +112,7 @@ def _tried(function: Callable[..., Any], look: Look, *rest: Any) -> Any:
         return SetAside.by(error, number=look.number, path=look.path, reason="no smear", slide_id=look.slide_id)
     except ResolutionError as error:
         return SetAside.by(error, number=look.number, path=look.path, reason="no scale", slide_id=look.slide_id)
-    except (MyelosError, OSError) as error:
+    except InputError as error:
         return SetAside.by(error, number=look.number, path=look.path, reason="unreadable", slide_id=look.slide_id)
 
 
@@ -132,8 +132,7 @@ class _Field:
 
 
 def _load(look: Look, detector: Detector, settings: ReadSettings) -> _Field:
-    with open_slide(look.path) as slide:
-        rgb = slide.read(slide.bounds)
+    rgb = read_whole(look.path)
     mpp = look.resolution.mpp if settings.common_scale else None
     prepared = prepare(rgb, factor=mpp / detector.mpp if mpp else 1.0, appearance=settings.appearance)
     return _Field(look, rgb, prepared, _plan(look, detector, mpp, settings))
