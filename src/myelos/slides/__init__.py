@@ -12,6 +12,7 @@ from myelos.slides.base import MPP_RANGE, OUTSIDE, Image, Level, Resolution, Sli
 from myelos.slides.field import FieldSlide
 from myelos.slides.openslide import OpenSlideSlide, vendor
 from myelos.slides.tiff import TiffSlide
+from myelos.slides.tiff_decode import plain_colours
 from myelos.slides.tiff_layout import Layout, read_layout, segment_size
 
 __all__ = ["MPP_RANGE", "OUTSIDE", "READERS", "Image", "Level", "Resolution", "Slide", "open_slide"]
@@ -53,9 +54,13 @@ def choose(path: Path) -> str:
         return "field"
     if form != "tiff":
         return "openslide"
-    if path.suffix.lower() == ".ndpi" or vendor(path) not in DIRECT:
+    maker = vendor(path)
+    if path.suffix.lower() == ".ndpi" or maker not in DIRECT:
         return "openslide"
-    return "tiff" if _wants_tiles(read_layout(path)) else "field"
+    layout = read_layout(path)
+    if maker is not None and not plain_colours(layout.pages[0]):
+        return "openslide"
+    return "tiff" if _wants_tiles(layout) else "field"
 
 
 def _wants_tiles(layout: Layout) -> bool:

@@ -38,10 +38,14 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One scale at which pixels can be had: `read(x, y, width, height)` in pixels of `downsample` level-0 pixels."""
+    """One scale at which pixels can be had: `read(x, y, width, height)` in pixels of `downsample` level-0 pixels.
+
+    exact: its pixels come as they are stored; False where the reader can only interpolate between them.
+    """
 
     downsample: float
     read: Callable[[int, int, int, int], Image]
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ def _fits(source: Source, box: Box, downsample: float) -> bool:
     step = downsample / source.downsample
     if step >= 2:
         return True
-    if abs(step - 1) > 1e-3:
+    if abs(step - 1) > 1e-3 or not source.exact:
         return False
     size = round(box.width / downsample), round(box.height / downsample)
     return _on_grid(box.x / source.downsample, box.y / source.downsample, step, *size) is not None

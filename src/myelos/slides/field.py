@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from myelos.errors import InputError
 from myelos.slides import colour, files
 from myelos.slides.base import OUTSIDE, Image, Level, Slide
 from myelos.slides.resolution import agreeing, doubts, resolution_of
+
+FRAME_SEARCH = 1 << 16  # bytes among which a JPEG's frame header is looked for
 
 
 class FieldSlide(Slide):
@@ -32,8 +35,7 @@ class FieldSlide(Slide):
 
             self._pixels, claimed, self.properties = decode_whole(path, files.PIXEL_LIMIT)
         elif form in ("jpeg", "png", "bmp"):
-            files.check_whole(path, form)
-            self._pixels, claimed, self.properties = _decode(path, form)
+            self._pixels, claimed, self.properties = _decode(path, form, files.read_whole(path, form))
         else:
             raise InputError(f"{path.name} is not an image", why="it is none of PNG, JPEG, BMP and TIFF")
         self.resolution = resolution_of(claimed, mpp)
@@ -55,25 +57,25 @@ class FieldSlide(Slide):
         """Nothing is held open."""
 
 
-def _decode(path: Path, form: str) -> tuple[Image, float | None, dict[str, str]]:
+def _decode(path: Path, form: str, data: bytes) -> tuple[Image, float | None, dict[str, str]]:
     """Pixels, claimed µm/px, properties."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # large images are judged by files.PIXEL_LIMIT, odd metadata does not matter
-            with Pictures.open(path, formats=[form.upper()]) as picture:
+            with Pictures.open(io.BytesIO(data), formats=[form.upper()]) as picture:
                 _check_size(path, *picture.size)
                 properties = _properties(picture, form)
                 claimed = _claimed_mpp(picture)
-                return _pixels(picture, path), claimed, properties
+                return _pixels(picture, path, data), claimed, properties
     except InputError:
         raise
     except Pictures.DecompressionBombError:
         raise files.too_large(path) from None
     except UnidentifiedImageError:
-        raise InputError(f"{path.name} is not a {form.upper()} that can be read", why=_process(path)) from None
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, TypeError, KeyError, IndexError) as error:
+        raise InputError(f"{path.name} is not a {form.upper()} that can be read", why=_process(data)) from None
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, RuntimeError, LookupError, TypeError) as error:
         raise InputError(f"{path.name} cannot be decoded", why=str(error)) from None
 
 
@@ -99,38 +101,38 @@ def _claimed_mpp(picture: Pictures.Image) -> float | None:
     return agreeing(25400 / float(density[0]), 25400 / float(density[1]))
 
 
-def _pixels(picture: Pictures.Image, path: Path) -> Image:
-    if picture.format == "PNG" and _png_bits(path) == 16:
-        return _wide_png(path)
-    orientation = picture.getexif().get(0x0112, 1)
-    mode = picture.mode
-    if mode in ("P", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA" if "transparency" in picture.info or mode == "PA" else "RGB")
-    elif mode not in ("L", "LA", "RGB", "RGBA"):
-        picture = picture.convert("RGB")
-    samples = np.asarray(picture)
-    if picture.mode == "L":
-        rgb = colour.grey_to_rgb(samples)
-    elif picture.mode in ("LA", "RGBA"):
-        light = samples[..., :-1]
-        rgb = colour.over_white(colour.grey_to_rgb(light) if light.shape[2] == 1 else light, samples[..., -1])
+def _pixels(picture: Pictures.Image, path: Path, data: bytes) -> Image:
+    import imagecodecs
+
+    orientation = int(picture.getexif().get(0x0112, 1))
+    if picture.format == "PNG" and data[24] == 16:
+        return colour.oriented(_wide_png(path, data), orientation)
+    if picture.format == "JPEG" and picture.mode in ("L", "RGB"):
+        samples = imagecodecs.jpeg8_decode(data)
     else:
-        rgb = np.ascontiguousarray(samples)
+        samples = np.asarray(_plain(picture))
+    bands = 1 if samples.ndim == 2 else samples.shape[2]
+    if bands in (2, 4):
+        light = samples[..., :-1] if bands == 4 else colour.grey_to_rgb(samples[..., 0])
+        return colour.oriented(colour.over_white(light, samples[..., -1]), orientation)
+    rgb = colour.grey_to_rgb(samples) if bands == 1 else np.ascontiguousarray(samples)
     return colour.oriented(rgb, orientation)
 
 
-def _png_bits(path: Path) -> int:
-    with path.open("rb") as file:
-        return file.read(25)[24]
+def _plain(picture: Pictures.Image) -> Pictures.Image:
+    """Palette, CMYK and the rest as L, LA, RGB or RGBA."""
+    if "transparency" in picture.info or picture.mode == "PA":
+        return picture.convert("RGBA")
+    return picture if picture.mode in ("L", "LA", "RGB", "RGBA") else picture.convert("RGB")
 
 
-def _wide_png(path: Path) -> Image:
+def _wide_png(path: Path, data: bytes) -> Image:
     """16-bit PNG: by the standard its white is 65535, whatever the camera's depth was."""
     import imagecodecs
 
     try:
-        samples: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
-    except (ValueError, RuntimeError, imagecodecs.PngError) as error:
+        samples: NDArray[Any] = imagecodecs.png_decode(data)
+    except (ValueError, RuntimeError) as error:
         raise InputError(f"{path.name} cannot be decoded", why=str(error)) from None
     samples = samples.reshape(*samples.shape[:2], -1)
     bands = samples.shape[2]
@@ -141,12 +143,8 @@ def _wide_png(path: Path) -> Image:
     return colour.over_white(rgb, colour.to_bytes(samples[..., -1], 65535)) if bands in (2, 4) else rgb
 
 
-def _process(path: Path) -> str:
+def _process(data: bytes) -> str:
     """The coding process of a JPEG that cannot be read, named by its frame marker."""
     names = {0xC3: "lossless JPEG", 0xC9: "arithmetic coding", 0xF7: "JPEG-LS"}
-    data = path.read_bytes()[:_FRAME_SEARCH]
-    found = [name for marker, name in names.items() if bytes([0xFF, marker]) in data]
+    found = [name for marker, name in names.items() if bytes([0xFF, marker]) in data[:FRAME_SEARCH]]
     return f"it uses {found[0]}" if found else "its header is damaged"
-
-
-_FRAME_SEARCH = 1 << 16

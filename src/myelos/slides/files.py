@@ -99,11 +99,15 @@ def truncated(path: Path, expected: int | None, why: str = "") -> InputError:
     return InputError(f"{path.name} is truncated: {sizes}", remedy="Copy it again from its source")
 
 
-def check_whole(path: Path, kind: str) -> None:
-    """Raise InputError where a JPEG, PNG or BMP ends before its header says so. TIFF is checked by its offsets."""
+def read_whole(path: Path, kind: str) -> bytes:
+    """All bytes of a JPEG, PNG or BMP. Raises InputError where they end before the header says so."""
     checks = {"jpeg": _check_jpeg, "png": _check_png, "bmp": _check_bmp}
-    if kind in checks:
-        checks[kind](path, path.read_bytes())
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read", why=error.strerror or str(error)) from None
+    checks[kind](path, data)
+    return data
 
 
 def _check_jpeg(path: Path, data: bytes) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,20 @@ import numpy as np
 from myelos.errors import InputError
 from myelos.geometry import Box
 from myelos.slides import colour, files
-from myelos.slides.base import OUTSIDE, Image, Level, Slide
+from myelos.slides.base import OUTSIDE, Image, Level, Slide, Source
 from myelos.slides.resolution import agreeing, doubts, resolution_of
 from myelos.slides.tiff_layout import check_directories, snapped
 
 MISSING_SIDE = 512  # px; the share of missing pixels is taken from a picture of this size
+TRANSFER = {
+    "1.2.840.10008.1.2": "NONE",
+    "1.2.840.10008.1.2.1": "NONE",
+    "1.2.840.10008.1.2.4.50": "JPEG",
+    "1.2.840.10008.1.2.4.80": "JPEG-LS",
+    "1.2.840.10008.1.2.4.90": "JPEG 2000, lossless",
+    "1.2.840.10008.1.2.4.91": "JPEG 2000",
+    "1.2.840.10008.1.2.5": "RLE",
+}
 BOUNDS = ("x", "y", "width", "height")
 
 
@@ -56,6 +66,14 @@ class OpenSlideSlide(Slide):
             rgba = self._read(level, x1, y1, x2 - x1, y2 - y1)
             result[y1 - y : y2 - y, x1 - x : x2 - x] = colour.over_white(rgba[..., :3], rgba[..., 3])
         return result
+
+    def sources(self) -> list[Source]:
+        """OpenSlide takes positions in level-0 pixels: where a level's factor is no whole number it interpolates."""
+        exact = [
+            abs(given - level.downsample) * max(level.width, level.height) < 0.1
+            for given, level in zip(self._downsamples, self.levels, strict=True)
+        ]
+        return [replace(source, exact=whole) for source, whole in zip(super().sources(), exact, strict=True)]
 
     def _read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
         """(height, width, 4) of a region inside the level."""
@@ -160,8 +178,13 @@ def _properties(found: Any, handle: Any) -> dict[str, str]:
         "objective": "openslide.objective-power",
         "manufacturer": "dicom.Manufacturer",
         "model": "dicom.ManufacturerModelName",
+        "compression": "dicom.TransferSyntaxUID",
+        "bits": "dicom.BitsStored",
+        "colour": "dicom.PhotometricInterpretation",
     }
     properties = {name: str(found[key]) for name, key in wanted.items() if key in found}
+    if "compression" in properties:
+        properties["compression"] = TRANSFER.get(properties["compression"], properties["compression"])
     scanner = " ".join(properties.pop(key, "") for key in ("manufacturer", "model")).strip()
     if scanner or properties.get("format") not in ("generic-tiff", "dicom", None):
         properties["scanner"] = scanner or properties["format"]

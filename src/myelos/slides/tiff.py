@@ -59,8 +59,11 @@ class TiffSlide(Slide):
         colour.refuse_dark(max(int(tile.max(initial=0)) for tile in found if tile is not None), self.path.name)
 
     def _samples(self, index: int) -> NDArray[Any] | None:
-        data = self._file.read(*self._decoders[0].segment(index))
+        data = self._data(0, index)
         return self._decoders[0].samples(data, index) if data else None
+
+    def _data(self, level: int, index: int) -> list[bytes]:
+        return [self._file.read(offset, length) for offset, length in self._decoders[level].segments(index)]
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Image:
         decoder = self._decoders[level]
@@ -85,11 +88,11 @@ class TiffSlide(Slide):
         if found is not None:
             return found
         decoder = self._decoders[level]
-        data = self._file.read(*decoder.segment(index))
+        data = self._data(level, index)
         if not data:
             return None
         try:
-            tile = decoder.shrunk(data) if shrink > 1 else decoder.rgb(data, index)
+            tile = decoder.shrunk(data[0]) if shrink > 1 else decoder.rgb(data, index)
         except InputError as error:
             column, row = index % decoder.columns, index // decoder.columns
             where = f"Tile ({column}, {row}) of level {level} of {self.path.name} cannot be read"
@@ -106,7 +109,7 @@ class TiffSlide(Slide):
         for column, row in decoder.covering(
             int(inside.x), int(inside.y), int(np.ceil(inside.right)), int(np.ceil(inside.bottom))
         ):
-            if decoder.segment(row * decoder.columns + column)[1] == 0:
+            if not decoder.segments(row * decoder.columns + column):
                 tile = Box(column * decoder.width, row * decoder.height, decoder.width, decoder.height)
                 right, bottom = min(tile.right, inside.right), min(tile.bottom, inside.bottom)
                 lost += (right - max(tile.x, inside.x)) * (bottom - max(tile.y, inside.y))

@@ -14,6 +14,7 @@ from myelos.slides.base import Image
 from myelos.slides.tiff_layout import segment_size
 
 JPEG = (7, 33007)
+VENDOR_CODECS = (33003, 33005)  # Aperio's JPEG 2000, whose colours only OpenSlide knows
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 ADOBE_RGB = bytes.fromhex("ffee000e41646f6265006400000000") + b"\x00"  # APP14, transform 0: samples are RGB
 END_SEARCH = 1024  # bytes at the end of a tile among which its end marker must be
@@ -30,6 +31,7 @@ class TileDecoder:
         self.columns = -(-self.image_width // self.width)
         self.rows = -(-self.image_height // self.height)
         self._photometric, self._bands = int(page.photometric), page.samplesperpixel
+        self._planes = page.samplesperpixel if page.planarconfig == 2 else 1
         self._tables = page.jpegtables
         _check_readable(page, name)
         self.white, self.undeclared = _white(page)
@@ -43,10 +45,11 @@ class TileDecoder:
         whole = self.width % 8 == 0 and self.height % 8 == 0
         self.scalable = self._direct and bool(page.is_tiled) and whole
 
-    def segment(self, index: int) -> tuple[int, int]:
-        """Offset and length of a tile in the file; length 0 where there is none."""
-        offset, length = self._page.dataoffsets[index], self._page.databytecounts[index]
-        return (offset, length) if offset else (0, 0)
+    def segments(self, index: int) -> list[tuple[int, int]]:
+        """Offset and length of a tile in the file, for each of its planes; none where the file has no such tile."""
+        every = range(index, self.columns * self.rows * self._planes, self.columns * self.rows)
+        found = [(self._page.dataoffsets[i], self._page.databytecounts[i]) for i in every]
+        return found if all(offset and length for offset, length in found) else []
 
     def covering(self, x1: int, y1: int, x2: int, y2: int) -> Iterator[tuple[int, int]]:
         """(column, row) of the tiles that touch a region of the level."""
@@ -54,10 +57,10 @@ class TileDecoder:
             for column in range(x1 // self.width, min(self.columns, -(-x2 // self.width))):
                 yield column, row
 
-    def rgb(self, data: bytes, index: int) -> Image:
+    def rgb(self, data: list[bytes], index: int) -> Image:
         """(height, width, 3); padding at the right and lower edge included where the file has it."""
         if self._direct:
-            return self._jpeg(data)
+            return self._jpeg(data[0])
         return self._to_rgb(self.samples(data, index))
 
     def shrunk(self, data: bytes) -> Image:
@@ -97,19 +100,22 @@ class TileDecoder:
         if size is None or size[0] > self.width or size[1] > self.height:
             raise InputError(f"A tile of {self._name} is damaged", why=f"its JPEG claims {size}")
 
-    def samples(self, data: bytes, index: int) -> NDArray[Any]:
-        """(height, width, bands) as stored, all planes of a planar file not included: those are refused at opening."""
+    def samples(self, data: list[bytes], index: int) -> NDArray[Any]:
+        """(height, width, bands) as stored; `data` holds one segment for each plane."""
+        each = self.columns * self.rows
+        planes = [self._plane(segment, index + i * each) for i, segment in enumerate(data)]
+        return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+
+    def _plane(self, data: bytes, index: int) -> NDArray[Any]:
         import tifffile
 
         try:
             if self._page.compression in JPEG:
                 self._check_jpeg(data)
             decoded, _, shape = self._page.decode(data, index, jpegtables=self._tables)
-        except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, tifffile.TiffFileError) as error:
+            return decoded.reshape(shape[1], shape[2], shape[3])
+        except (RuntimeError, ValueError, LookupError, AttributeError, TypeError, tifffile.TiffFileError) as error:
             raise InputError(f"A tile of {self._name} cannot be decoded", why=str(error)) from None
-        if decoded is None:
-            raise InputError(f"A tile of {self._name} cannot be decoded", why="it is empty")
-        return decoded.reshape(shape[1], shape[2], shape[3])
 
     def _to_rgb(self, samples: NDArray[Any]) -> Image:
         if self._photometric == PALETTE:
@@ -139,10 +145,15 @@ def _check_readable(page: Any, name: str) -> None:
         )
     if page.dtype is None or page.dtype.kind not in "ub" or page.dtype.itemsize > 2:
         raise InputError(f"{name} holds samples of type {page.dtype}", why="8 and 16 bit per sample are read")
-    if page.planarconfig == 2 and page.samplesperpixel > 1:
-        raise InputError(f"{name} stores its colours in separate planes", remedy="Convert it to interleaved RGB")
-    if int(page.photometric) not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR):
+    if not plain_colours(page):
         raise InputError(f"{name} stores colours as {page.photometric}, which is not read", remedy="Convert it to RGB")
+
+
+def plain_colours(page: Any) -> bool:
+    """Whether the colours can be had without knowing a vendor: YCbCr comes as RGB only from JPEG."""
+    if page.compression in VENDOR_CODECS or (page.photometric == YCBCR and page.compression not in (6, *JPEG)):
+        return False
+    return int(page.photometric) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR)
 
 
 def _white(page: Any) -> tuple[int, bool]:
