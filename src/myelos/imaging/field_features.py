@@ -78,22 +78,32 @@ def _without_shading(small: Image, valid: Mask) -> Image:
     """
     height, width = valid.shape
     rows, columns = np.arange(8).repeat(8), np.tile(np.arange(8), 8)
-    blocks = [np.s_[y * height // 8 : (y + 1) * height // 8, x * width // 8 : (x + 1) * width // 8] for y, x in zip(rows, columns, strict=True)]
+    parts = zip(rows, columns, strict=True)
+    blocks = [np.s_[y * height // 8 : (y + 1) * height // 8, x * width // 8 : (x + 1) * width // 8] for y, x in parts]
     used = np.array([valid[block].mean() > 0.5 for block in blocks])
     if used.sum() < 20:
         return small
-    lights = np.array([np.sort(small[block].reshape(-1, 3), axis=0)[-max(1, small[block][..., 0].size // 10)] for block in blocks])
-    logs = np.log(lights.astype(np.float64) + 1)
-    surface = _quadratic(columns / 3.5 - 1, rows / 3.5 - 1)
-    weights = used.astype(float)
-    for _ in range(3):  # blocks without background lie below the surface and lose their weight
-        root = np.sqrt(weights)[:, None]
-        fit = np.linalg.lstsq(surface * root, logs * root, rcond=None)[0]
-        weights = used * np.exp(-np.clip((surface @ fit - logs).mean(axis=1), 0, None) / 0.05)
+    lights = np.array([_light(small[block]) for block in blocks])
+    fit = _light_surface(_quadratic(columns / 3.5 - 1, rows / 3.5 - 1), np.log(lights + 1.0), used)
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     shade = _quadratic(x.ravel(), y.ravel()) @ fit
     gain = np.exp(np.clip(shade[valid.ravel()].mean(axis=0) - shade, -0.7, 0.7)).reshape(height, width, 3)
     return np.clip(small * gain, 0, 255).astype(np.uint8)
+
+
+def _light(block: Image) -> Image:
+    """The 90th percentile of each channel, (3,)."""
+    return np.sort(block.reshape(-1, 3), axis=0)[-max(1, block.size // 30)]
+
+
+def _light_surface(surface: NDArray[np.float64], logs: NDArray[np.float64], used: Mask) -> NDArray[np.float64]:
+    """Coefficients (6, 3); blocks without background lie below the surface and lose their weight."""
+    weights = used.astype(float)
+    for _ in range(3):
+        root = np.sqrt(weights)[:, None]
+        fit = np.linalg.lstsq(surface * root, logs * root, rcond=None)[0]
+        weights = used * np.exp(-np.clip((surface @ fit - logs).mean(axis=1), 0, None) / 0.05)
+    return fit
 
 
 def _quadratic(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,174 @@
+"""How surely what is no smear is refused, and how seldom a smear is.
+
+    python benchmarks/plausibility.py [--data DIR]           the table, over all real images (minutes)
+    python benchmarks/plausibility.py --real 300             with at most 300 images of each real set
+    python benchmarks/plausibility.py --fit                  fit the trees anew, then quit
+
+Half of the real images (by SHA-256) take part in the fit, and of the non-smears those with other seeds than the quoted
+ones. Photographs and tissue come from the same few sources in both, so `--across` also quotes every source by trees
+that have not seen it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from non_smears import HELD_OUT, KINDS, Image, non_smears, read
+from numpy.typing import NDArray
+from smear_images import PATTERNS, is_for_tuning, smear_files, variants
+
+from myelos.imaging.field_features import measure
+from myelos.imaging.plausibility import SETTINGS, judge, smear_score
+
+ROOT = Path(__file__).resolve().parent.parent
+STORED = ROOT / "src" / "myelos" / "imaging" / "plausibility.json"
+FIT_SEED, QUOTE_SEED = 11, 77
+FIT_COUNTS = {"photographs": 1200, "discs": 600, "tissue: CMU-1": 700, "tissue: trephine": 900, "noise": 500}
+FIT_VARIANTS, FIT_CELLS = 3000, 900  # smears made from smears; real images of each set for tuning
+ROUNDS, LEAVES, RATE = 120, 8, 0.1
+Row = tuple[str, str, dict[str, float]]  # kind, group, features
+
+
+def fit_rows(data: Path) -> tuple[list[Row], list[Row]]:
+    """Features of the smears and of the non-smears that take part in the fit."""
+    smears: list[Row] = [
+        ("variant", name, measure(np.ascontiguousarray(im))) for name, im in variants(data, 5, FIT_VARIANTS)
+    ]
+    rng = np.random.default_rng(0)
+    for name in PATTERNS:
+        paths = [path for path in smear_files(data, name) if is_for_tuning(path)]
+        smears += [(name, name, measure(read(paths[i]))) for i in rng.permutation(len(paths))[:FIT_CELLS]]
+    others: list[Row] = []
+    for kind in KINDS:
+        if kind not in HELD_OUT:
+            images = non_smears(data, kind, FIT_SEED, FIT_COUNTS.get(kind, 300))
+            others += [(kind, group, measure(np.ascontiguousarray(image))) for group, image in images]
+    return smears, others
+
+
+def train(smears: list[Row], others: list[Row]) -> tuple[list[str], object]:
+    """Boosted trees; every kind weighs by the root of its number, smears and others the same in all."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    names = sorted(smears[0][2])
+    rows = smears + others
+    table = np.array([[row[2][name] for name in names] for row in rows])
+    target = np.r_[np.ones(len(smears)), np.zeros(len(others))]
+    model = HistGradientBoostingClassifier(
+        max_iter=ROUNDS, learning_rate=RATE, max_leaf_nodes=LEAVES, min_samples_leaf=20, l2_regularization=1.0,
+        max_features=0.3, early_stopping=False, random_state=0,
+    )  # fmt: skip
+    return names, model.fit(table, target, sample_weight=_weights([row[0] for row in rows], target))
+
+
+def _weights(kinds: list[str], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    number = {kind: kinds.count(kind) for kind in set(kinds)}
+    weights = np.array([number[kind] ** -0.5 for kind in kinds])
+    for side in (0, 1):
+        weights[target == side] /= weights[target == side].sum()
+    return weights * len(kinds) / 2
+
+
+def export(names: list[str], model: object) -> dict[str, object]:
+    """The trees as lists of numbers; the features that no tree asks for are left out."""
+    trees = [_tree(stage[0].nodes) for stage in model._predictors]  # the only place where scikit-learn keeps them
+    used = sorted(
+        {index for tree in trees for index, left in zip(tree["feature"], tree["left"], strict=True) if left >= 0}
+    )
+    for tree in trees:
+        tree["feature"] = [
+            used.index(index) if left >= 0 else 0 for index, left in zip(tree["feature"], tree["left"], strict=True)
+        ]
+    return {"fitted_by": "python benchmarks/plausibility.py --fit", "features": [names[index] for index in used],
+            "base": float(np.ravel(model._baseline_prediction)[0]), "trees": trees}  # fmt: skip
+
+
+def _tree(nodes: NDArray[np.void]) -> dict[str, list[float]]:
+    leaf = nodes["is_leaf"].astype(bool)
+    return {
+        "feature": [int(index) for index in nodes["feature_idx"]],
+        "threshold": [
+            0.0 if end else float(f"{value:.6g}") for end, value in zip(leaf, nodes["num_threshold"], strict=True)
+        ],
+        "left": [-1 if end else int(child) for end, child in zip(leaf, nodes["left"], strict=True)],
+        "right": [-1 if end else int(child) for end, child in zip(leaf, nodes["right"], strict=True)],
+        "value": [float(f"{value:.5g}") if end else 0.0 for end, value in zip(leaf, nodes["value"], strict=True)],
+    }
+
+
+def fit(data: Path) -> None:
+    """Fit, store, and check that the stored trees answer as the fitted ones do."""
+    smears, others = fit_rows(data)
+    names, model = train(smears, others)
+    STORED.write_text(json.dumps(export(names, model), separators=(",", ":")) + "\n", encoding="utf-8")
+    some = (smears + others)[::97]
+    theirs = model.predict_proba(np.array([[row[2][name] for name in names] for row in some]))[:, 1]
+    furthest = max(abs(smear_score(row[2]) - score) for row, score in zip(some, theirs, strict=True))
+    print(f"{len(smears)} smears, {len(others)} others; stored in {STORED.name}, differing by at most {furthest:.4f}")
+
+
+def refused(images: Iterable[Image]) -> list[bool]:
+    """Which of the images are refused."""
+    return [not judge(np.ascontiguousarray(image)).is_smear for image in images]
+
+
+def quote(data: Path, most: int) -> None:
+    """Print the tables of the module's docstring."""
+    print(f"{'kind':26}{'n':>6}{'refused %':>11}  in the fit")
+    for kind in KINDS:
+        answers = refused(image for _, image in non_smears(data, kind, QUOTE_SEED, 120))
+        print(
+            f"{kind:26}{len(answers):6}{100 * np.mean(answers):11.1f}  {'no' if kind in HELD_OUT else 'other images'}",
+            flush=True,
+        )
+    print(f"\n{'real set':26}{'n':>6}{'refused %':>11}{'quoted half: n':>16}{'refused %':>11}")
+    everything: list[bool] = []
+    for name in PATTERNS:
+        paths = smear_files(data, name)
+        paths = [paths[i] for i in np.random.default_rng(1).permutation(len(paths))[:most]]
+        answers = refused(read(path) for path in paths)
+        apart = [answer for path, answer in zip(paths, answers, strict=True) if not is_for_tuning(path)]
+        print(
+            f"{name:26}{len(answers):6}{100 * np.mean(answers):11.2f}{len(apart):16}{100 * np.mean(apart):11.2f}",
+            flush=True,
+        )
+        everything += answers
+    print(f"{'all':26}{len(everything):6}{100 * np.mean(everything):11.2f}")
+
+
+def speed(data: Path) -> None:
+    """Milliseconds of one core for a field of 1440 × 900."""
+    image = read(smear_files(data, "chula_wbc_fields")[0])
+    start = time.process_time()
+    for _ in range(20):
+        judge(image)
+    spent = 1000 * (time.process_time() - start) / 20
+    print(f"\n{spent:.0f} ms of processor time for a field of {image.shape[1]} × {image.shape[0]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("MYELOS_TEST_DATA", ROOT.parent / "shared" / "data"))
+    )
+    parser.add_argument("--real", type=int, default=10**9, help="most images of each real set")
+    parser.add_argument("--fit", action="store_true", help="fit the trees and store them")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    if options.fit:
+        fit(options.data)
+        return
+    quote(options.data, options.real)
+    speed(options.data)
+    print(f"threshold {SETTINGS.threshold}")
+
+
+if __name__ == "__main__":
+    main()
