@@ -124,9 +124,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     (folder / "fields").mkdir()
     for seed in range(3):
-        field = render_field(FieldSettings(specimen="blood"), np.random.default_rng(seed))
+        field = render_field(FieldSettings(specimen="blood", pool_per_type=3), np.random.default_rng(seed))
         cv2.imwrite(str(folder / "fields" / f"field_{seed}.png"), field.rgb[..., ::-1])
-    marrow = render_field(FieldSettings(width=1280, height=1280), np.random.default_rng(7))
+    marrow = render_field(FieldSettings(width=1280, height=1280, pool_per_type=3), np.random.default_rng(7))
     write_tiff(folder / "slide.tif", marrow.rgb, mpp=0.25)
     (folder / "tally.csv").write_text("cell_type,count\nblast,31\nsegmented_neutrophil,249\nerythroblast,220\n")
     return folder
