@@ -139,7 +139,7 @@
     box.append(document.createElementNS(SVG, "title"));
     const tag = document.createElementNS(SVG, "text");
     const wide = svg.viewBox.baseVal.width;
-    shape(tag, { x: cell.x, y: cell.y - wide / 300, "font-size": wide / 48 });
+    shape(tag, { x: cell.x, y: Math.max(cell.y - wide / 300, wide / 55), "font-size": wide / 48 });
     svg.append(box, tag);
     boxes.set(cell.id, box);
     tags.set(cell.id, tag);
@@ -166,6 +166,7 @@
   const showBench = () => {
     const n = journal.length;
     put($("state"), n === 0 ? "No corrections" : `${n} correction${n > 1 ? "s" : ""}${n === saved ? ", saved" : ", not saved"}`);
+    $("stale").hidden = !n;
     $("undo").disabled = !past.length;
     $("save").disabled = !n;
     const cell = cells.get(selected);
