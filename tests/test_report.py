@@ -253,6 +253,13 @@ def test_recount_applies_and_keeps_both(out: Path, tmp_path: Path) -> None:
     assert load(second).count.counted == load(folder).count.counted - 1
 
 
+def test_added_cells_of_later_recounts_replace_none(out: Path, tmp_path: Path) -> None:
+    new = act("add", "new-1", None, "lymphocyte", slide_id="000000000002", x=300, y=300)
+    first = recount(out, saved(tmp_path, act("strike", "000000000002-1", "segmented_neutrophil"), new))
+    second = recount(first, saved(tmp_path, new))
+    assert load(second).count.cells == load(first).count.cells + 1 == load(out).count.cells + 1
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,8 @@ def _add(state: _State, row: Row) -> None:
     if name and (name in state.cells or name in state.added):
         raise ValueError(f"the cell {name!r} is there already")
     box = _box(row, state.slides[slide])
-    cell_id = f"{slide}-added-{sum(cell['slide_id'] == slide for cell in state.cells.values()) + len(state.struck) + 1}"
+    taken = state.cells.keys() | state.struck
+    cell_id = next(name for name in (f"{slide}-added-{n}" for n in count(1)) if name not in taken)
     state.cells[cell_id] = {"slide_id": slide, "cell_id": cell_id, **box, "cell_type": _type(row), "tile": None}
     state.cells[cell_id]["tile"] = _tile(state.tiles, slide, box)
     if name:
