@@ -222,6 +222,10 @@ def test_the_truth_of_a_slide_is_complete(slide: Path) -> None:
     nucleated = sum(n for name, n in counts.items() if name not in ("erythrocyte", "platelet"))
     assert counts["erythrocyte"] > 150
     assert 60 < nucleated < 250
+    middle = [c for c in cells if abs(c["x"] - 800) < 300 and abs(c["y"] - 550) < 200]
+    assert middle
+    assert all(cell["region"] is not None for cell in middle)  # the middle of a slide is always readable
+    assert any(cell["region"] is None for cell in cells)
     kinds = {region["kind"] for region in tables.read_table(truth, "regions").to_pylist()}
     assert kinds == {"readable", "particle"}
     with openslide.OpenSlide(str(slide)) as opened:

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 import myelos
@@ -73,18 +74,18 @@ def write_fields(
     folder = Path(out)
     tables.prepare(folder, overwrite=overwrite)
     slides: list[dict[str, Any]] = []
-    cells: list[dict[str, Any]] = []
+    cells: list[pa.Table] = []
     names: list[tuple[str, str]] = []
     for number in range(count):
         image, written = _write_field(folder, number, given, chances, seed)
         slide_id = written.sha256[:12]
         slides.append(_slide_row(slide_id, written, image, specimen))
-        cells += cell_rows(slide_id, image.boxes, image.types)
+        cells.append(cell_table(slide_id, image.boxes, image.types))
         names.append((slide_id, written.name))
         if progress:
             progress(number + 1, count)
     tables.write_table(folder, "slides", slides)
-    tables.write_table(folder, "cells", cells)
+    tables.write_table(folder, "cells", pa.concat_tables(cells))
     write_csv(folder / "names.csv", ("slide_id", "file"), names)
     _write_manifest(folder, "fields", seed, count, {"settings": asdict(given), "mix": chances})
     return folder
@@ -173,15 +174,22 @@ def encode(kind: str, rgb: NDArray[np.uint8], options: list[int]) -> bytes:
     return data.tobytes()
 
 
-def cell_rows(slide_id: str, boxes: NDArray[np.float64], types: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the table `cells` for a truth, numbered top to bottom, left to right."""
+def cell_table(
+    slide_id: str, boxes: NDArray[np.float64], types: Sequence[str], regions: NDArray[np.int64] | None = None
+) -> pa.Table:
+    """The table `cells` of one image's truth, numbered top to bottom, left to right; regions below 0 become null."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
-    rows = []
-    for number, i in enumerate(order):
-        x, y, width, height = (float(value) for value in boxes[i])
-        row = {"slide_id": slide_id, "cell_id": f"{slide_id}-{number}", "x": x, "y": y}
-        rows.append(row | {"width": width, "height": height, "score": 1.0, "cell_type": types[i], "probability": 1.0})
-    return rows
+    count = len(order)
+    columns: dict[str, Any] = {"slide_id": [slide_id] * count}
+    columns["cell_id"] = [f"{slide_id}-{number}" for number in range(count)]
+    columns |= {name: boxes[order, i] for i, name in enumerate(("x", "y", "width", "height"))}
+    columns |= {"score": np.ones(count), "probability": np.ones(count), "cell_type": [types[i] for i in order]}
+    if regions is not None:
+        columns["region"] = pa.array(regions[order], pa.int64(), mask=regions[order] < 0)
+    schema = tables.SCHEMAS["cells"]
+    filled = [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(count, f.type) for f in schema]
+    return pa.Table.from_arrays(filled, schema=schema)
 
 
 def _slide_row(slide_id: str, written: _Written, image: Field, specimen: str) -> dict[str, Any]:

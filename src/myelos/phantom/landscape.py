@@ -44,12 +44,20 @@ class Landscape:
         """(N,) number of the last region that holds each centre, -1 for none."""
         found = np.full(len(centres), -1, np.int64)
         for number, region in enumerate(self.regions):
-            polygon = region.polygon.astype(np.float32).reshape(-1, 1, 2)
-            low, high = polygon.min(axis=(0, 1)), polygon.max(axis=(0, 1))
-            for i in np.flatnonzero(((centres >= low) & (centres <= high)).all(axis=1)):
-                if cv2.pointPolygonTest(polygon, (float(centres[i, 0]), float(centres[i, 1])), False) >= 0:
-                    found[i] = number
+            low, high = region.polygon.min(axis=0), region.polygon.max(axis=0)
+            near = np.flatnonzero(((centres >= low) & (centres <= high)).all(axis=1))
+            found[near[_inside(region.polygon, centres[near])]] = number
         return found
+
+
+def _inside(polygon: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N,) whether a ray from each point crosses the polygon's edges an odd number of times."""
+    odd = np.zeros(len(points), bool)
+    x, y = points.T
+    for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        if y1 != y2:
+            odd ^= ((y1 > y) != (y2 > y)) & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+    return odd
 
 
 def make_landscape(width: int, height: int, mpp: float, specimen: str, rng: np.random.Generator) -> Landscape:

@@ -83,7 +83,7 @@ LOOKS: dict[str, CellLook] = {
         (0.14, 0.2), 0.5, blue=(0.0, 0.06), eosin=(0.14, 0.32), granules=(_SPECIFIC,),
     ),
     "segmented_neutrophil": CellLook(
-        (10.5, 15), (0.24, 0.38), ("segmented",), (0.0, 0.3), 0.04, (1.0, 1.18), (1.0, 1.28), (0.6, 0.9),
+        (10.5, 15), (0.21, 0.33), ("segmented",), (0.0, 0.3), 0.04, (1.0, 1.18), (1.0, 1.28), (0.6, 0.9),
         (0.14, 0.2), 0.5, blue=(0.0, 0.05), eosin=(0.14, 0.34), granules=(_SPECIFIC,),
     ),
     "eosinophil": CellLook(

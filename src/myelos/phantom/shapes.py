@@ -83,7 +83,7 @@ class Chain:
 def _centred(centres: NDArray[np.floating], radii: NDArray[np.floating], radius: float) -> Chain:
     weight = radii**2
     middle = (centres * weight[:, None]).sum(axis=0) / weight.sum()
-    return Chain(((centres - middle) * radius).astype(np.float32), (radii * radius).astype(np.float32), 0.68 * radius)
+    return Chain(((centres - middle) * radius).astype(np.float32), (radii * radius).astype(np.float32), 0.72 * radius)
 
 
 def _arc(rng: Rng, span: float, radius: float, points: int) -> NDArray[np.floating]:
@@ -104,7 +104,7 @@ def arc_nucleus(rng: Rng, radius: float, *, span: float, bend: float, tube: floa
 
 def segmented_nucleus(rng: Rng, radius: float, *, lobes: int) -> Chain:
     """`lobes` rounded segments on an arc or a zigzag, joined by thin bridges."""
-    span = {2: 1.6, 3: 2.9, 4: 3.9, 5: 4.8}[lobes] * rng.uniform(0.8, 1.15)
+    span = {2: 1.8, 3: 3.2, 4: 4.1, 5: 4.8}[lobes] * rng.uniform(0.8, 1.05)
     middles = _arc(rng, span, rng.uniform(0.46, 0.6), lobes) + rng.normal(0, 0.09, (lobes, 2))
     size = rng.uniform(0.7, 1.2, lobes) * {2: 0.38, 3: 0.32, 4: 0.28, 5: 0.25}[lobes]
     centres, radii = [], []

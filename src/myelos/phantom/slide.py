@@ -21,7 +21,7 @@ from myelos import tables
 from myelos.errors import ResultError, UsageError
 from myelos.phantom.cells import cell_rng
 from myelos.phantom.compositions import draw_types
-from myelos.phantom.dataset import cell_rows
+from myelos.phantom.dataset import cell_table
 from myelos.phantom.fields import FieldSettings
 from myelos.phantom.landscape import Landscape, Plan, make_landscape
 from myelos.phantom.optics import STEADY, photograph
@@ -258,17 +258,14 @@ def _write_truth(folder: Path, path: Path, plan: _Plan, found: list[tuple[NDArra
     boxes = np.concatenate([b for b, _ in found])
     types = [name for _, names in found for name in names]
     regions = plan.landscape.region_of(boxes[:, :2] + boxes[:, 2:] / 2)
-    order = np.lexsort((boxes[:, 0], boxes[:, 1]))
-    rows = cell_rows(slide_id, boxes, types)
-    for row, i in zip(rows, order, strict=True):
-        row["region"] = int(regions[i]) if regions[i] >= 0 else None
-    tables.write_table(folder, "cells", rows)
+    cells = cell_table(slide_id, boxes, types, regions)
+    tables.write_table(folder, "cells", cells)
     tables.write_table(folder, "regions", [_region_row(slide_id, n, plan) for n in range(len(plan.landscape.regions))])
     slide: dict[str, Any] = {"slide_id": slide_id, "fingerprint": fingerprint, "specimen": s.specimen}
     slide |= {"width": s.width, "height": s.height, "mpp": s.mpp, "mpp_source": "file", "mpp_uncertainty": 0.0}
     tables.write_table(folder, "slides", [slide | {"stain": s.stain, "scanner": "phantom", "kind": "slide"}])
     run = {"made_by": "myelos phantom slide", "version": myelos.__version__, "synthetic": True, "seed": s.seed}
-    tables.write_run(folder, run | {"file": path.name, "cells": len(rows), "settings": asdict(s)})
+    tables.write_run(folder, run | {"file": path.name, "cells": cells.num_rows, "settings": asdict(s)})
 
 
 def _region_row(slide_id: str, number: int, plan: _Plan) -> dict[str, Any]:
