@@ -72,7 +72,7 @@ def test_fields_of_one_call_are_one_smear(fields: Path, tmp_path: Path) -> None:
 
 def test_each_crop_is_the_cell(fields: Path, tmp_path: Path) -> None:
     rows = read(run(fields, tmp_path / "out").out)
-    names = {row["slide_id"]: row["name"] for row in csv.DictReader((tmp_path / "out" / "names.csv").open())}
+    names = {row["slide_id"]: row["file"] for row in csv.DictReader((tmp_path / "out" / "names.csv").open())}
     crops = {row["cell_id"]: row["png"] for row in rows["crops"]}
     for row in rows["cells"][:5]:
         crop = cv2.imdecode(np.frombuffer(crops[row["cell_id"]], np.uint8), cv2.IMREAD_COLOR)

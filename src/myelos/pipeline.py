@@ -22,15 +22,16 @@ from myelos.models.types import Detector
 from myelos.report.index import write_index
 from myelos.report.input import ModelNote, Picture, ReportInput
 from myelos.report.write import write as write_report
+from myelos.slides.fingerprint import fingerprint
 from myelos.smears import record
 from myelos.smears.inputs import DEFAULT, SetAside, find, folder_names, grouping
-from myelos.slides.fingerprint import fingerprint
 from myelos.smears.looking import Look, look_at, with_scale
 from myelos.smears.reading import Reading, ReadSettings, read_all
 
 Inputs = str | Path | Sequence[str | Path]
 Progress = Callable[[str, int, int], None]  # stage, done, total
 DEFAULT_CELLS = {"marrow": 500, "blood": 200}  # of a slide; the hundred of a blood count is read twice over
+DEMO_SIZE = (8192, 6144)  # pixels of the demonstration's slide: about two thousand cells
 MADE_ELSEWHERE = (".csv", ".geojson", ".json")
 
 
@@ -265,6 +266,43 @@ def detect(
     run = record.manifest("detect", DEFAULT, specimen, detector, settings, readings, aside, seconds=seconds)
     tables.write_run(folder, run)
     return CountResult(folder, (), tuple(aside))
+
+
+def demo(
+    out: str | Path,
+    *,
+    seed: int = 0,
+    model: str | Path | Detector | None = None,
+    threads: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> CountResult:
+    """A synthetic marrow slide through the main job; the slide and its truth stay in `slide/` of the result."""
+    from myelos.phantom.slide import write_slide
+
+    out, tell = Path(out), progress or _silent
+    tables.refuse_finished(out, overwrite=overwrite)
+    slide = out / "slide" / "marrow.tif"
+    write_slide(
+        slide,
+        width=DEMO_SIZE[0],
+        height=DEMO_SIZE[1],
+        specimen="marrow",
+        seed=seed,
+        red_cell_truth=False,
+        overwrite=True,
+        progress=lambda done, total: tell("painting the slide", done, total),
+    )
+    return count(
+        slide,
+        out,
+        specimen="marrow",
+        model=model,
+        threads=threads,
+        overwrite=overwrite,
+        synthetic=True,
+        progress=progress,
+    )
 
 
 # --- what the call says ---------------------------------------------------------------------------------------------

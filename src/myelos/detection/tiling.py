@@ -46,6 +46,11 @@ class Tile:
         """width, height of the tile in its own pixels."""
         return round(self.box.width / self.downsample), round(self.box.height / self.downsample)
 
+    def cut(self, prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The tile's pixels out of the whole image at the detector's scale."""
+        (x, y), (width, height) = self.offset, self.size
+        return prepared[y : y + height, x : x + width]
+
 
 def plan(
     bounds: Box,

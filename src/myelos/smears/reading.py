@@ -126,10 +126,6 @@ class _Field:
     prepared: Image  # at the detector's scale
     tiles: list[Tile]
 
-    def cut(self, tile: Tile) -> Image:
-        (x, y), (width, height) = tile.offset, tile.size
-        return self.prepared[y : y + height, x : x + width]
-
 
 def _load(look: Look, detector: Detector, settings: ReadSettings) -> _Field:
     rgb = read_whole(look.path)
@@ -146,7 +142,7 @@ def _plan(look: Look, detector: Detector, mpp: float | None, settings: ReadSetti
 
 def _detect_fields(fields: Sequence[_Field], detector: Detector, settings: ReadSettings) -> list[Detected]:
     """All tiles of a few fields in common batches."""
-    boxes = iter(ask(detector, [item.cut(tile) for item in fields for tile in item.tiles]))
+    boxes = iter(ask(detector, [tile.cut(item.prepared) for item in fields for tile in item.tiles]))
     results = []
     for item in fields:
         answers = [(tile, next(boxes)) for tile in item.tiles]
@@ -157,7 +153,7 @@ def _detect_fields(fields: Sequence[_Field], detector: Detector, settings: ReadS
 def _finish_field(item: _Field, found: Detected, detector: Detector, settings: ReadSettings) -> Reading:
     cells, opinions = _cell_rows(item.look, found.cells, detector)
     crops = {row["cell_id"]: _png(_cut(item.rgb, _around(row, settings))) for row in cells}
-    sharp = {tile.index: sharpness(item.cut(tile)) for tile in item.tiles}
+    sharp = {tile.index: sharpness(tile.cut(item.prepared)) for tile in item.tiles}
     scale = min(1.0, settings.picture / max(item.rgb.shape[:2]))
     tiles = _tile_rows(item.look, found, sharp, None)
     return Reading(

@@ -102,11 +102,13 @@ def set_aside_rows(aside: Sequence[SetAside]) -> list[dict[str, Any]]:
 
 def write_names(folder: Path, smears: Mapping[str, Sequence[Look]], aside: Sequence[SetAside]) -> None:
     """`names.csv`: which file is which slide. It stays on this computer; no export carries it."""
-    rows = [(one.number, one.slide_id, smear, str(one.path)) for smear, looks in smears.items() for one in looks]
-    rows += [(item.number, item.slide_id or "", "", item.name) for item in aside]
+    rows = [
+        (one.number, one.slide_id, smear, str(one.path.resolve())) for smear, looks in smears.items() for one in looks
+    ]
+    rows += [(item.number, item.slide_id or "", "", str(Path(item.name).resolve())) for item in aside]
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["input", "slide_id", "smear", "name"])
+    writer.writerow(["input", "slide_id", "smear", "file"])
     # A failed input is named under its smear and among those set aside: once is enough.
     seen: set[int] = set()
     for number, *rest in sorted(rows, key=lambda row: (row[0], row[2] == "")):

@@ -1,0 +1,92 @@
+"""What the commands share: options, progress bars, and how results and errors are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from myelos.errors import MissingDependencyError, MyelosError, UsageError
+
+Progress = Callable[[str, int, int], None]
+
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the result.")]
+Specimen = Annotated[
+    str | None,
+    typer.Option(help="marrow or blood. Required: the two are counted by different rules.", metavar="marrow|blood"),
+]
+Mpp = Annotated[float | None, typer.Option(help="µm per pixel, where the file does not state it or is wrong.")]
+Model = Annotated[str | None, typer.Option(help="A shipped model's name or a .safetensors file.")]
+Threads = Annotated[int | None, typer.Option(help="Threads to use; all cores without it.")]
+Device = Annotated[str, typer.Option(help="cpu, or cuda where PyTorch is installed.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
+
+
+def fail(error: MyelosError) -> int:
+    """Print an error as one sentence; returns its exit code."""
+    sys.stderr.write(f"myelos: {sentence(str(error))}\n")
+    return error.exit_code
+
+
+def sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def check_mpp(mpp: float | None) -> None:
+    """Raise UsageError for a resolution that no microscope has."""
+    from myelos.slides.base import MPP_RANGE
+
+    if mpp is not None and not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
+        raise UsageError(
+            f"--mpp {mpp} is no resolution of a microscope",
+            why=f"between {MPP_RANGE[0]} and {MPP_RANGE[1]} µm per pixel are believed",
+            remedy="Oil immersion is near 0.1, a 40× scan near 0.25",
+        )
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """Progress bars with the time left on standard error; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def step(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield step
+
+
+@contextmanager
+def needs_training() -> Iterator[None]:
+    """Missing packages of the extra `train` become an error that names it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in {"torch", "torchvision", "onnx", "timm"}:
+            raise
+        raise MissingDependencyError(
+            f"this needs {package}, which is not installed", remedy='Install it with: pip install "myelos[train]"'
+        ) from error

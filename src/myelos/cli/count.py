@@ -1,0 +1,144 @@
+"""`count`, `recount` and `demo`: the main job."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from myelos.cli import common
+
+if TYPE_CHECKING:
+    from myelos.pipeline import CountResult
+
+COUNT_EXAMPLES = """Examples:
+
+myelos count fields/*.jpg --specimen blood -o out
+
+myelos count slide.svs --specimen marrow -o out --cells 1000
+
+myelos count photos/ --specimen blood -o out --smear-by "_(\\w+)_"
+
+myelos count tally.csv --specimen marrow -o out
+"""
+
+
+def add(app: typer.Typer) -> None:
+    app.command(epilog=COUNT_EXAMPLES)(count)
+    app.command(epilog="Example: myelos recount out --corrections corrections.json")(recount)
+    app.command(epilog="Example: myelos demo -o demo")(demo)
+
+
+def count(
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders, patterns; or one tally.csv or .geojson.")],
+    out: common.Out,
+    specimen: common.Specimen = None,
+    mpp: common.Mpp = None,
+    cells: Annotated[
+        str | None, typer.Option(help="Of a slide: how many cells to find, or all. Fields are read in full.")
+    ] = None,
+    smear_by: Annotated[
+        str | None, typer.Option(help="Several smears: a pattern with one group over the name, or a CSV file,smear.")
+    ] = None,
+    model: common.Model = None,
+    stitch: Annotated[str, typer.Option(help="overlap, or wang (the paper's stitching).")] = "overlap",
+    force: Annotated[bool, typer.Option("--force", help="Count what seems to be no smear, and say so.")] = False,
+    flat_field: Annotated[bool, typer.Option(help="Even out the light of fields.")] = True,
+    white_point: Annotated[bool, typer.Option(help="Bring the background to white.")] = True,
+    common_scale: Annotated[bool, typer.Option(help="Bring images to the model's scale.")] = True,
+    threads: common.Threads = None,
+    device: common.Device = "cpu",
+    overwrite: common.Overwrite = False,
+    as_json: common.AsJson = False,
+) -> int:
+    """Count the cells of smears: a report, tables, and a file for QuPath."""
+    from myelos import pipeline
+
+    pipeline.check_specimen(specimen)
+    common.check_mpp(mpp)
+    with common.progress_bars() as progress:
+        result = pipeline.count(
+            inputs,
+            out,
+            specimen=str(specimen),
+            mpp=mpp,
+            cells=cells,
+            smear_by=smear_by,
+            model=model,
+            stitch=stitch,
+            force=force,
+            flat_field=flat_field,
+            white_point=white_point,
+            common_scale=common_scale,
+            threads=threads,
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    return show(result, as_json=as_json)
+
+
+def recount(
+    out: Annotated[Path, typer.Argument(help="A finished result.")],
+    corrections: Annotated[Path, typer.Option(help="The file that the report page saved.")],
+    as_json: common.AsJson = False,
+) -> None:
+    """Count again after people have corrected cells; the first count is kept and both are shown."""
+    from myelos.report import PAGE
+    from myelos.report import recount as count_again
+
+    folder = count_again(out, corrections)
+    if as_json:
+        common.print_json({"out": str(folder), "report": str(folder / PAGE)})
+    else:
+        typer.echo(str(folder / PAGE))
+
+
+def demo(
+    out: common.Out = Path("demo"),
+    seed: common.Seed = 0,
+    threads: common.Threads = None,
+    overwrite: common.Overwrite = False,
+) -> int:
+    """A synthetic marrow slide through the main job; the last line is the path of its report."""
+    from myelos.pipeline import demo as run
+
+    with common.progress_bars() as progress:
+        result = run(out, seed=seed, threads=threads, overwrite=overwrite, progress=progress)
+    return show(result, as_json=False)
+
+
+def show(result: CountResult, *, as_json: bool) -> int:
+    """What was counted and what was set aside; the path of the report comes last. Returns the exit code."""
+    if as_json:
+        common.print_json(summary(result))
+        return result.exit_code
+    for item in result.set_aside:
+        sys.stderr.write(f"set aside: {common.sentence(item.message)}\n")
+    for smear in result.smears:
+        name = f"{smear.name}: " if len(result.smears) > 1 else ""
+        typer.echo(f"{name}{smear.count.counted} cells counted. {smear.count.adequacy.sentence}")
+        for warning in smear.warnings:
+            typer.echo(f"  {warning}")
+    typer.echo(str(result.report))
+    return result.exit_code
+
+
+def summary(result: CountResult) -> dict[str, Any]:
+    smears = [
+        {
+            "smear": smear.name,
+            "out": str(smear.folder),
+            "report": str(smear.report),
+            "counted": smear.count.counted,
+            "cells": smear.count.cells,
+            "types": {share.name: share.number for share in smear.count.types},
+            "adequacy": smear.count.adequacy.sentence,
+            "warnings": list(smear.warnings),
+        }
+        for smear in result.smears
+    ]
+    aside = [{"file": item.name, "reason": item.reason, "message": item.message} for item in result.set_aside]
+    return {"out": str(result.out), "report": str(result.report), "smears": smears, "set_aside": aside}

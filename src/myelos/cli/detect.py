@@ -1,0 +1,63 @@
+"""`detect`: cells without a count."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from myelos.cli import common
+
+
+def add(app: typer.Typer) -> None:
+    app.command(epilog="Example: myelos detect fields/*.jpg --model blood -o cells")(detect)
+
+
+def detect(
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders, patterns.")],
+    out: common.Out,
+    specimen: common.Specimen = None,
+    model: common.Model = None,
+    mpp: common.Mpp = None,
+    cells: Annotated[str, typer.Option(help="Of a slide: how many cells to find, or all.")] = "all",
+    stitch: Annotated[str, typer.Option(help="overlap, or wang (the paper's stitching).")] = "overlap",
+    force: Annotated[bool, typer.Option("--force", help="Read what seems to be no smear.")] = False,
+    flat_field: Annotated[bool, typer.Option(help="Even out the light of fields.")] = True,
+    white_point: Annotated[bool, typer.Option(help="Bring the background to white.")] = True,
+    common_scale: Annotated[bool, typer.Option(help="Bring images to the model's scale.")] = True,
+    threads: common.Threads = None,
+    device: common.Device = "cpu",
+    overwrite: common.Overwrite = False,
+    as_json: common.AsJson = False,
+) -> int:
+    """Find and name cells and write the tables, without counting them."""
+    from myelos import pipeline
+
+    common.check_mpp(mpp)
+    with common.progress_bars() as progress:
+        result = pipeline.detect(
+            inputs,
+            out,
+            specimen=specimen,
+            model=model,
+            mpp=mpp,
+            cells=cells,
+            stitch=stitch,
+            force=force,
+            flat_field=flat_field,
+            white_point=white_point,
+            common_scale=common_scale,
+            threads=threads,
+            device=device,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    aside = [{"file": item.name, "reason": item.reason, "message": item.message} for item in result.set_aside]
+    if as_json:
+        common.print_json({"out": str(result.out), "set_aside": aside})
+        return result.exit_code
+    for item in result.set_aside:
+        sys.stderr.write(f"set aside: {common.sentence(item.message)}\n")
+    typer.echo(str(result.out / "cells.parquet"))
+    return result.exit_code

@@ -1,0 +1,94 @@
+"""`evaluate detector`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from myelos.cli import common
+from myelos.errors import UsageError
+
+EPILOG = """Examples:
+
+myelos evaluate detector --data bccd_fields --model blood --json
+
+myelos evaluate detector --truth labels --predictions results.json --json
+"""
+
+
+def add(app: typer.Typer) -> None:
+    family = typer.Typer(help="How good a model is, on annotated images.", no_args_is_help=True)
+    family.callback()(lambda: None)
+    family.command(epilog=EPILOG)(detector)
+    app.add_typer(family, name="evaluate")
+
+
+def detector(
+    data: Annotated[list[Path] | None, typer.Option(help="Folder of annotated fields; may be repeated.")] = None,
+    model: common.Model = None,
+    truth: Annotated[Path | None, typer.Option(help="Annotated folder or COCO file, with --predictions.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Made by any program: result folder, COCO results, or YOLO text files.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Working threshold of the score of --predictions.")] = None,
+    scheme: Annotated[str | None, typer.Option(help="Label scheme whose codes the labels are.")] = None,
+    mpp: common.Mpp = None,
+    stitch: Annotated[str, typer.Option(help="overlap, or wang (the paper's stitching).")] = "overlap",
+    flat_field: Annotated[bool, typer.Option(help="Even out the light of fields.")] = True,
+    white_point: Annotated[bool, typer.Option(help="Bring the background to white.")] = True,
+    threads: common.Threads = None,
+    device: common.Device = "cpu",
+    as_json: common.AsJson = False,
+) -> None:
+    """Average precision, precision, recall and F1, for any cell and by type."""
+    if bool(data) == bool(truth) or (data and not model) or bool(truth) != bool(predictions):
+        raise UsageError(
+            "it is not clear what to evaluate", remedy="Pass --data and --model, or --truth and --predictions"
+        )
+    from myelos.detection.evaluate import evaluate_files, evaluate_model
+
+    if truth and predictions:
+        result = evaluate_files(truth, predictions, threshold=0.5 if threshold is None else threshold, scheme=scheme)
+    else:
+        from myelos.detection.run import DetectionSettings, worker_threads
+        from myelos.imaging.appearance import AppearanceSettings
+        from myelos.models import load
+
+        common.check_mpp(mpp)
+        with common.progress_bars() as progress:
+            result = evaluate_model(
+                data or [],
+                load(str(model), device=device, threads=threads),
+                mpp=mpp,
+                scheme=scheme,
+                settings=DetectionSettings(stitch=stitch),
+                appearance=AppearanceSettings(flat_field=flat_field, white_point=white_point),
+                threads=worker_threads(threads),
+                progress=progress,
+            )
+    if as_json:
+        common.print_json(result)
+    else:
+        show(result)
+
+
+def show(result: dict[str, Any]) -> None:
+    """The figures as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['images']} images, {result['boxes']} boxes, threshold {result['threshold']:g}")
+    columns = ("ap50", "ap", "precision", "recall", "f1")
+    for name in ("", "boxes", *columns):
+        table.add_column(name, justify="left" if not name else "right")
+    rows = {"any cell": result["any_cell"], **result["classes"]}
+    rows |= {f"any cell, {source}": own["any_cell"] for source, own in result.get("sources", {}).items()}
+    for name, figures in rows.items():
+        shown = ["–" if figures[column] is None else f"{figures[column]:.3f}" for column in columns]
+        table.add_row(name, str(figures["boxes"]), *shown)
+    Console().print(table)
+    types = result["types"]
+    if types["matched"]:
+        typer.echo(f"right type: {types['accuracy']:.3f} of {types['matched']} matched cells of stated type")

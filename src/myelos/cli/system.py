@@ -1,0 +1,84 @@
+"""`info`, `models` and `doctor`: what there is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from myelos.cli import common
+from myelos.errors import MyelosError
+
+
+def add(app: typer.Typer) -> None:
+    app.command(epilog="Example: myelos info slide.svs")(info)
+    app.command(epilog="Example: myelos models --json")(models)
+    app.command(epilog="Example: myelos doctor")(doctor)
+
+
+def info(
+    files: Annotated[list[Path], typer.Argument(help="Slides or fields.")],
+    mpp: common.Mpp = None,
+    as_json: common.AsJson = False,
+) -> int:
+    """Size, resolution, levels and fingerprint of images."""
+    from myelos.slides.info import describe
+
+    common.check_mpp(mpp)
+    found: list[dict[str, Any]] = []
+    failed: list[MyelosError] = []
+    for path in files:
+        try:
+            found.append(describe(path, mpp))
+        except MyelosError as error:
+            failed.append(error)
+    if as_json:
+        common.print_json(found if len(files) > 1 else next(iter(found), None))
+    else:
+        typer.echo("\n\n".join(lines(entry) for entry in found))
+    for one in failed:
+        common.fail(one)
+    return 0 if not failed else 3 if found else failed[0].exit_code
+
+
+def lines(content: dict[str, Any]) -> str:
+    """One line an entry, names in a column."""
+    shown = {key: value for key, value in content.items() if value not in (None, [], "")}
+    shown["levels"] = ", ".join(f"{level['width']} × {level['height']}" for level in content["levels"])
+    shown["warnings"] = "; ".join(content["warnings"])
+    return "\n".join(f"{name.replace('_', ' '):<14} {value}" for name, value in shown.items() if value != "")
+
+
+def models(as_json: common.AsJson = False) -> None:
+    """The shipped models, what they were trained on, and on what they were and were not tested."""
+    from myelos.models import available
+
+    cards = available()
+    if as_json:
+        keys = ("name", "kind", "specimen", "types", "mpp", "threshold", "synthetic_only", "metrics", "data", "version")
+        common.print_json([{key: getattr(card, key) for key in keys} for card in cards])
+        return
+    if not cards:
+        typer.echo("No model is shipped with this installation. Train one with `myelos train detector`.")
+    for card in cards:
+        only = " (trained on synthetic images only)" if card.synthetic_only else ""
+        typer.echo(
+            f"{card.name}: {card.kind} for {card.specimen}, {len(card.types)} types{only}\n{card.text.strip()}\n"
+        )
+
+
+def doctor(as_json: common.AsJson = False) -> int:
+    """What is installed, what is slow or missing, and what to do about it."""
+    from myelos.cli.checks import run_all
+
+    found = run_all()
+    if as_json:
+        common.print_json([vars(check) for check in found])
+    else:
+        for check in found:
+            sys.stdout.write(f"{check.state:<8} {check.name:<22} {check.found}\n")
+            if check.remedy:
+                sys.stdout.write(f"{'':<8} {'':<22} → {check.remedy}\n")
+    return 1 if any(check.state == "missing" for check in found) else 0

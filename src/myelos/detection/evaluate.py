@@ -1,0 +1,134 @@
+"""How well a detector finds cells on annotated fields, prepared exactly as a count prepares them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from myelos.datasets.layouts import read_fields, read_sets
+from myelos.datasets.records import FieldRecord
+from myelos.detection.predictions import Prediction, read_predictions
+from myelos.detection.prepare import pooled_scales, prepare
+from myelos.detection.run import DetectionSettings, ahead, ask, batches, resolve
+from myelos.detection.tiling import Tile, plan
+from myelos.errors import InputError
+from myelos.geometry import Box
+from myelos.imaging.appearance import AppearanceSettings
+from myelos.metrics.detection import evaluate
+from myelos.models.types import Detector
+
+Image = NDArray[np.uint8]  # (height, width, 3) RGB
+Progress = Callable[[str, int, int], None]
+FLOOR = 0.02  # score of the weakest box that average precision looks at
+TOGETHER = 4  # fields whose tiles share batches
+
+
+def evaluate_model(
+    data: Sequence[Path],
+    detector: Detector,
+    *,
+    mpp: float | None = None,
+    scheme: str | None = None,
+    settings: DetectionSettings | None = None,
+    appearance: AppearanceSettings | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Figures of a detector on annotated folders, together and, where there are several, by `sources`.
+
+    mpp: of all fields; where None it is read from the red cells, pooled over the fields of one source and size.
+    The result is that of `metrics.detection.evaluate`, with the number of `faults` of the labels.
+    """
+    records, faults = read_sets(data, scheme=scheme)
+    settings = replace(settings or DetectionSettings(), threshold=FLOOR)
+    factors = common_factors(records, detector.mpp, mpp)
+    load = _Loader(detector, settings, appearance or AppearanceSettings(), factors)
+    loaded = ahead(load, records, threads=threads, depth=TOGETHER + threads)
+    predictions: list[Prediction] = []
+    for group in batches(loaded, TOGETHER):
+        boxes = iter(ask(detector, [image for images, _ in group for image in images]))
+        for _, tiles in group:
+            cells = resolve([(tile, next(boxes)) for tile in tiles], tiles, detector, settings)
+            predictions.append((cells.xywh, cells.scores, [detector.types[i] for i in cells.types]))
+        if progress:
+            progress("reading", len(predictions), len(records))
+    return _by_source(records, predictions, detector.threshold) | {"faults": len(faults)}
+
+
+def evaluate_files(
+    truth: Path, predictions: Path, *, threshold: float = 0.5, scheme: str | None = None
+) -> dict[str, Any]:
+    """Figures of predictions that any program made; see `predictions.read_predictions` for their forms."""
+    folder = truth if truth.is_dir() else truth.parent
+    records, faults = read_fields(folder, layout=None if truth.is_dir() else "coco", scheme=scheme)
+    found = read_predictions(predictions, records, scheme=scheme, truth=truth)
+    return _by_source(records, found, threshold) | {"faults": len(faults)}
+
+
+def common_factors(records: Sequence[FieldRecord], target_mpp: float, mpp: float | None = None) -> dict[Path, float]:
+    """Path of each field → the detector's pixels per pixel of it; 1 where its scale is unknown."""
+    if mpp is not None:
+        return {record.path: mpp / target_mpp for record in records}
+    groups: dict[tuple[str, int, int], list[Path]] = {}
+    for record in sorted(records, key=lambda record: str(record.path)):
+        groups.setdefault(scale_group(record), []).append(record.path)
+    found = pooled_scales(groups, read_rgb)
+    estimates = {record.path: found[scale_group(record)] for record in records}
+    return {path: one.mpp / target_mpp if one else 1.0 for path, one in estimates.items()}
+
+
+def scale_group(record: FieldRecord) -> tuple[str, int, int]:
+    """Fields of one source and nearly one size come from one camera at one magnification."""
+    return record.source, round(record.width, -1), round(record.height, -1)
+
+
+def read_rgb(path: Path) -> Image:
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise InputError(f"{path.name} cannot be read as an image")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+class _Loader:
+    """Field → the pixels of its tiles, and the tiles."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        settings: DetectionSettings,
+        appearance: AppearanceSettings,
+        factors: Mapping[Path, float],
+    ) -> None:
+        self._detector, self._settings, self._appearance, self._factors = detector, settings, appearance, factors
+
+    def __call__(self, record: FieldRecord) -> tuple[list[Image], list[Tile]]:
+        factor, detector = self._factors[record.path], self._detector
+        rgb = read_rgb(record.path)
+        prepared = prepare(rgb, factor=factor, appearance=self._appearance)
+        tiles = plan(
+            Box(0, 0, rgb.shape[1], rgb.shape[0]),
+            mpp_slide=factor * detector.mpp,
+            detector_mpp=detector.mpp,
+            tile=detector.tile,
+            overlap_um=self._settings.overlap,
+        )
+        return [tile.cut(prepared) for tile in tiles], tiles
+
+
+def _by_source(records: Sequence[FieldRecord], predictions: Sequence[Prediction], threshold: float) -> dict[str, Any]:
+    truth = [record.truth() for record in records]
+    result = evaluate(truth, predictions, threshold=threshold)
+    sources = sorted({record.source for record in records})
+    if len(sources) > 1:
+        result["sources"] = {}
+        for source in sources:
+            rows = [i for i, record in enumerate(records) if record.source == source]
+            own = evaluate([truth[i] for i in rows], [predictions[i] for i in rows], threshold=threshold)
+            result["sources"][source] = own
+    return result
