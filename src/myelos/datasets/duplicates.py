@@ -1,46 +1,50 @@
-"""Images that show the same thing: repeats, resized, stretched, recoloured, mirrored or turned by 180°.
+"""Images that show the same thing: repeats, resized, stretched, recoloured, mirrored or turned by 180°, or cut out.
 
-Grey thumbnails, stretched to a square and brought to mean 0 and length 1, are compared by their correlation. A mirrored
-image needs no second comparison: every thumbnail is the sum of four parts, even or odd in x and in y, which are
-orthogonal; a mirror changes the sign of two of them. Four products over a quarter of the pixels each therefore give
-the correlation with all four orientations at the price of one.
+Grey thumbnails, stretched to a square and brought to mean 0 and length 1, are compared by their correlation; `crops`
+finds fields that are parts of other fields.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from myelos.datasets import crops, mirrors
 from myelos.datasets.images import content_hash, thumbnail
 from myelos.datasets.records import Fault, FieldRecord
-
-# Signs of the parts (even-even, even-odd, odd-even, odd-odd in y, x) under each orientation.
-_ORIENTATIONS = ((1, 1, 1, 1), (1, -1, 1, -1), (1, 1, -1, -1), (1, -1, -1, 1))
-_BLOCK = 1024  # rows compared at a time: bounds the memory
 
 
 @dataclass(frozen=True, slots=True)
 class DuplicateSettings:
-    """side: of the thumbnails, pixels, even. correlation: above it two images are near-duplicates."""
+    """side: of the thumbnails, pixels, even. correlation: above it two images are near-duplicates.
+
+    crops: how parts of fields are looked for, None for not at all.
+    """
 
     side: int = 48
     correlation: float = 0.97
+    crops: crops.CropSettings | None = field(default_factory=crops.CropSettings)
 
 
 _USUAL = DuplicateSettings()
+_KINDS = {"identical": "repeated image", "whole": "near-duplicate image", "part": "part of another image"}
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Indices of two images, first < second, and their correlation in the orientation where it is highest."""
+    """Indices of two images, first < second, and their correlation in the orientation where it is highest.
+
+    kind: identical (the same file), whole, or part (one shows a part of the other, correlation after alignment).
+    """
 
     first: int
     second: int
     correlation: float
+    kind: str = "whole"
 
 
 def groups(items: Sequence[FieldRecord | Path], settings: DuplicateSettings = _USUAL) -> list[int]:
@@ -54,9 +58,14 @@ def groups(items: Sequence[FieldRecord | Path], settings: DuplicateSettings = _U
 def pairs(items: Sequence[FieldRecord | Path], settings: DuplicateSettings = _USUAL) -> list[Pair]:
     """All pairs of near-duplicates, sorted by their indices."""
     paths = [item if isinstance(item, Path) else item.path for item in items]
+    if not paths:
+        return []
+    large = np.stack([thumbnail(path, 2 * settings.side) for path in paths])
     found = {(pair.first, pair.second): pair for pair in _identical(paths)}
-    parts = _parts(np.stack([_normalised(path, settings.side) for path in paths])) if paths else []
-    for pair in _similar(parts, settings.correlation):
+    similar = [*_similar(_normalised(large), settings.correlation)]
+    if settings.crops is not None:
+        similar += _crops(items, large, settings.crops)
+    for pair in similar:
         found.setdefault((pair.first, pair.second), pair)
     return [found[key] for key in sorted(found)]
 
@@ -66,9 +75,8 @@ def repeats(records: Sequence[FieldRecord]) -> list[Fault]:
     faults: dict[int, Fault] = {}
     for pair in pairs(records):
         first, second = records[pair.first], records[pair.second]
-        kind = "repeated image" if pair.correlation == 1 else "near-duplicate image"
         detail = f"of {first.path.name} in {first.source}, correlation {pair.correlation:.3f}; kept in one split"
-        faults.setdefault(pair.second, Fault(second.path, None, kind, detail))
+        faults.setdefault(pair.second, Fault(second.path, None, _KINDS[pair.kind], detail))
     return [faults[index] for index in sorted(faults)]
 
 
@@ -94,36 +102,31 @@ def _identical(paths: Sequence[Path]) -> Iterator[Pair]:
     for index, path in enumerate(paths):
         earlier = first.setdefault(content_hash(path), index)
         if earlier != index:
-            yield Pair(earlier, index, 1.0)
+            yield Pair(earlier, index, 1.0, "identical")
 
 
-def _normalised(path: Path, side: int) -> NDArray[np.float32]:
-    grey = thumbnail(path, side)
-    grey = grey - grey.mean()
-    length = float(np.linalg.norm(grey))
-    return grey / length if length > 1e-3 else np.zeros_like(grey)
+def _normalised(thumbnails: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 2 side, 2 side) → (N, side, side) of mean 0 and length 1; images of one grey become 0."""
+    count, double, _ = thumbnails.shape
+    grey = thumbnails.reshape(count, double // 2, 2, double // 2, 2).mean(axis=(2, 4))
+    grey -= grey.mean(axis=(1, 2), keepdims=True)
+    length = np.sqrt((grey**2).sum(axis=(1, 2), keepdims=True))
+    return np.where(length > 1e-3, grey / np.maximum(length, 1e-3), 0).astype(np.float32)
 
 
-def _parts(thumbnails: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """(N, side, side) → four (N, side² / 4): the parts even or odd in y and x, scaled so that products add up."""
-    half = thumbnails.shape[1] // 2
-    top, bottom = thumbnails[:, :half], thumbnails[:, ::-1][:, :half]
-    parts: list[NDArray[np.float32]] = []
-    for rows in (top + bottom, top - bottom):
-        left, right = rows[:, :, :half], rows[:, :, ::-1][:, :, :half]
-        for part in (left + right, left - right):
-            parts.append((part * np.float32(0.5)).reshape(len(rows), -1).astype(np.float32))
-    return parts
+def _similar(images: NDArray[np.float32], threshold: float) -> Iterator[Pair]:
+    halves = mirrors.parts(images)
+    for start, values, _ in mirrors.combined(halves, halves):
+        for row, column in np.argwhere(values > threshold):
+            if start + row < column:
+                yield Pair(start + int(row), int(column), min(float(values[row, column]), 0.9999))
 
 
-def _similar(parts: Sequence[NDArray[np.float32]], threshold: float) -> Iterator[Pair]:
-    count = len(parts[0]) if parts else 0
-    for start in range(0, count, _BLOCK):
-        stop = min(start + _BLOCK, count)
-        # Only columns from the block on: each pair is met once.
-        products = [part[start:stop] @ part[start:].T for part in parts]
-        best = np.full(products[0].shape, -1.0, np.float32)
-        for a, b, c, d in _ORIENTATIONS:
-            np.maximum(best, a * products[0] + b * products[1] + c * products[2] + d * products[3], out=best)
-        for row, column in np.argwhere(np.triu(best > threshold, k=1)):
-            yield Pair(start + int(row), start + int(column), min(float(best[row, column]), 0.9999))
+def _crops(
+    items: Sequence[FieldRecord | Path], thumbnails: NDArray[np.float32], settings: crops.CropSettings
+) -> Iterator[Pair]:
+    """Pairs of fields one of which is a part of the other; single cells, given as paths, are whole images."""
+    fields = [index for index, item in enumerate(items) if isinstance(item, FieldRecord)]
+    if len(fields) > 1:
+        for first, second, value in crops.find(thumbnails[fields], settings):
+            yield Pair(fields[first], fields[second], min(value, 0.9999), "part")
