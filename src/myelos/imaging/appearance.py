@@ -60,8 +60,9 @@ class Illumination:
         return np.exp(-log).reshape(height, width, 3).astype(np.float32)
 
 
-_SMALL = 208  # long side of the image that surfaces are fitted to: red cells stay apart, noise is averaged out
+_SMALL = 160  # long side of the image that surfaces are fitted to: red cells stay apart, noise is averaged out
 _ANNEALING = (0.12, 0.08, 0.05, 0.035, 0.03, 0.03)  # widths of the background mode in log intensity, fit by fit
+_FALL = 0.4  # in log intensity: blocks this far below the brightest are a large cell, not a vignette, to start with
 _DARK = 0.25  # of the bright end: less is surround of an eyepiece, or a nucleus, never background
 
 
@@ -76,7 +77,7 @@ def normalise(
     settings = settings or AppearanceSettings()
     if not (settings.flat_field or settings.white_point) or rgb.size == 0:
         return rgb
-    light = illumination if illumination is not None else estimate_illumination(rgb, settings)
+    light = illumination if illumination is not None else estimate_illumination(rgb)
     if light.background < settings.least_background:
         return rgb
     point = settings.target / light.white if settings.white_point else np.ones(3, np.float32)
@@ -87,14 +88,11 @@ def normalise(
     return _apply_map(rgb, gain.astype(np.float32))
 
 
-def estimate_illumination(
-    rgb: Image | Sequence[Image], settings: AppearanceSettings | None = None
-) -> Illumination:
+def estimate_illumination(rgb: Image | Sequence[Image]) -> Illumination:
     """Fit the background's brightness over one field, or over several that share lamp and camera.
 
     Pixels of several images are pooled by their relative position: dense fields lend from emptier ones.
     """
-    del settings
     images = [rgb] if isinstance(rgb, np.ndarray) else list(rgb)
     samples = [_samples(image) for image in images if image.size]
     if not samples:
@@ -163,12 +161,14 @@ def _fit(log: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32
 def _envelope(log: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32], order: int) -> NDArray:
     """(N,) weights in 0…1 of belonging to the bright background, from the channel that cells absorb most."""
     terms = _monomials(x, y, order)
-    weight = (log > _block_quantiles(log, x, y)).astype(np.float32)
+    bright = (log > _block_quantiles(log, x, y)) & (log > np.percentile(log, 98) - _FALL)
+    weight = bright.astype(np.float32)
     for width in _ANNEALING:
         residual = log - terms @ _solve(terms, log, weight, order)
         weight = np.exp(-0.5 * (residual / width) ** 2)
         weight[residual < 0] *= 0.5
-    return weight * (1 + (residual < 0))
+    weight[residual < 0] *= 2
+    return weight
 
 
 def _block_quantiles(log: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray:
