@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -78,14 +77,12 @@ def test_each_crop_is_the_cell(fields: Path, tmp_path: Path) -> None:
         crop = cv2.imdecode(np.frombuffer(crops[row["cell_id"]], np.uint8), cv2.IMREAD_COLOR)
         whole = cv2.imread(names[row["slide_id"]])
         side = max(row["width"], row["height"]) * 1.3
-        x, y = int(row["x"] + row["width"] / 2), int(row["y"] + row["height"] / 2)
-        if side < min(x, y, 700 - x, 480 - y):
-            assert abs(crop.shape[0] - side) <= 2
-            match = cv2.matchTemplate(whole, crop, cv2.TM_SQDIFF)
-            assert match.min() < 1e-3 * crop.size
-            place = np.unravel_index(match.argmin(), match.shape)
-            assert abs(place[1] + crop.shape[1] / 2 - x) <= 2
-            assert abs(place[0] + crop.shape[0] / 2 - y) <= 2
+        x, y = row["x"] + row["width"] / 2 - side / 2, row["y"] + row["height"] / 2 - side / 2
+        if min(x, y, 700 - x - side, 480 - y - side) > 2:
+            assert abs(crop.shape[0] - side) <= 1
+            near = [(int(x) + dx, int(y) + dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
+            size = crop.shape[0]
+            assert any(np.array_equal(whole[v : v + size, u : u + size], crop) for u, v in near)
 
 
 @pytest.mark.parametrize("options", [{"threads": 4}, {"model": BlobDetector(batch=5)}, {"stitch": "overlap"}])
@@ -274,7 +271,7 @@ def test_cells_of_a_result_can_be_counted_again_as_geojson(fields: Path, tmp_pat
 
 
 KILLED = """
-import sys, time
+import sys
 sys.path.insert(0, {tests!r})
 from fake_detector import BlobDetector
 from myelos.pipeline import count
@@ -282,27 +279,27 @@ count({fields!r}, {out!r}, specimen="blood", model=BlobDetector(), mpp=0.25, thr
 """
 
 
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.85, 0.97])
-def test_a_killed_run_calls_nothing_done(fields: Path, tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize("wait", [0.0, 0.08, 0.16])
+def test_a_killed_run_calls_nothing_done(fields: Path, tmp_path: Path, wait: float) -> None:
+    """A run that replaces a result is killed at several moments after it has withdrawn the old one."""
     out = tmp_path / "out"
-    whole = run(fields, out)
-    expected = {name: (whole.out / f"{name}.parquet").read_bytes() for name in TABLES}
+    run(fields, out)
+    expected = {name: (out / f"{name}.parquet").read_bytes() for name in TABLES}
     code = KILLED.format(tests=str(Path(__file__).parent), fields=str(fields), out=str(out))
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
-    while (out / "run.json").exists() and process.poll() is None:  # the earlier result is withdrawn first
+    while (out / "run.json").exists() and process.poll() is None:
         time.sleep(0.001)
-    begun = time.monotonic()
-    while process.poll() is None and time.monotonic() - begun < 0.15 * share:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL) if process.poll() is None else None
+    time.sleep(wait)
+    process.kill()
     process.wait()
     if (out / "run.json").exists():  # it was quicker than the signal: then it must be whole
         assert {name: (out / f"{name}.parquet").read_bytes() for name in TABLES} == expected
-    else:
-        with pytest.raises(ResultError, match="no finished result"):
-            tables.read_run(out)
+        return
+    with pytest.raises(ResultError, match="no finished result"):
+        tables.read_run(out)
     run(fields, out)  # without --overwrite: what is there is no result
     assert {name: (out / f"{name}.parquet").read_bytes() for name in TABLES} == expected
+    assert not list(out.glob(".*.tmp")) or (out / "run.json").exists()
 
 
 # --- inputs ---------------------------------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def count_smear(
             **stored,
             run=run,
             crops=crops,
-            pictures={one.look.slide_id: Picture(one.picture, one.picture_scale) for one in readings},
+            pictures={one.look.slide_id: Picture(one.picture, one.picture_scale) for one in readings if one.picture},
             models=(model_note(job.detector),),
             synthetic=job.synthetic,
             forced=any(reading.look.doubt for reading in readings),

@@ -66,7 +66,7 @@ class Reading:
     tiles: list[dict[str, Any]]
     regions: list[dict[str, Any]]
     crops: dict[str, bytes]  # cell_id → PNG at full resolution
-    picture: bytes  # JPEG
+    picture: bytes  # JPEG, empty where there is none
     picture_scale: float
     area: float  # level-0 pixels that were read
     partial: bool = False
@@ -180,7 +180,7 @@ def read_slide(look: Look, detector: Detector, *, settings: ReadSettings, thread
     """
     with open_slide(look.path, mpp=look.resolution.mpp) as slide:
         look = scaled(look, slide, settings)
-        area = readable(slide, settings.regions)
+        area = _readable(slide, settings)
         mpp = look.resolution.mpp if settings.common_scale else None
         tiles = area.select(_plan(look, detector, mpp, settings), settings.regions.covered)
         if not tiles:
@@ -212,7 +212,7 @@ def scaled(look: Look, slide: Slide, settings: ReadSettings) -> Look:
     """The look with a resolution: its own, or that of the red cells in places of the readable area."""
     if look.resolution.mpp:
         return look
-    tiles = readable(slide, settings.regions).select(plan(slide.bounds, mpp_slide=None, detector_mpp=0.25), 0.5)
+    tiles = _readable(slide, settings).select(plan(slide.bounds, mpp_slide=None, detector_mpp=0.25), 0.5)
     order = np.random.default_rng(settings.seed).permutation(len(tiles))
     estimate = estimate_mpp(_samples(slide, [tiles[number] for number in order], 24))
     if estimate is None or not MPP_RANGE[0] <= estimate.mpp <= MPP_RANGE[1]:
@@ -221,6 +221,14 @@ def scaled(look: Look, slide: Slide, settings: ReadSettings) -> Look:
         raise ResolutionError(f"{look.path.name} has no known resolution", why=why, remedy=remedy)
     slide.resolution = Resolution(estimate.mpp, "red cells", estimate.uncertainty)
     return replace(look, resolution=slide.resolution)
+
+
+def _readable(slide: Slide, settings: ReadSettings) -> Readable:
+    """The readable area; all of a slide whose overview is damaged, whose tiles then say what can be read."""
+    try:
+        return readable(slide, settings.regions)
+    except InputError:
+        return Readable(np.ones((1, 1), bool), max(slide.width, slide.height), slide.mpp)
 
 
 def _samples(slide: Slide, tiles: Sequence[Tile], most: int) -> list[Image]:
@@ -251,8 +259,10 @@ def _finish_slide(
     cells, opinions = _cell_rows(look, found.cells, detector)
     crops = {}
     for row in chosen(cells, settings.crops):
-        crops[row["cell_id"]] = _png(slide.read_scaled(_around(row, settings), 1.0))
-    overview = slide.overview(settings.picture)
+        pixels = _pixels(slide, _around(row, settings), 1.0)
+        if pixels is not None:
+            crops[row["cell_id"]] = _png(pixels)
+    overview = _pixels(slide, slide.bounds, max(1.0, max(slide.width, slide.height) / settings.picture))
     bad = len(found.failed) > settings.bad_tiles * max(1, len(found.failed) + len(found.read))
     return Reading(
         look,
@@ -261,11 +271,19 @@ def _finish_slide(
         _tile_rows(look, found, sharp, area),
         area.rows(look.slide_id),
         crops,
-        _jpeg(overview, 1.0),
-        overview.shape[1] / look.width,
+        b"" if overview is None else _jpeg(overview, 1.0),
+        1.0 if overview is None else overview.shape[1] / look.width,
         area=found.area,
         partial=bad,
     )
+
+
+def _pixels(slide: Slide, box: Box, downsample: float) -> Image | None:
+    """A picture for people, None where a damaged part of the file lies in it."""
+    try:
+        return slide.read_scaled(box, downsample)
+    except InputError:
+        return None
 
 
 # --- rows and pictures ----------------------------------------------------------------------------------------------
