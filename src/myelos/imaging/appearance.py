@@ -26,6 +26,7 @@ class AppearanceSettings:
 
     target: grey value of the background afterwards. max_gain, min_gain: bounds of what any channel is multiplied by.
     least_background: share of a field that must look like background; below it the field is left alone.
+    order: highest order of the surface through the background.
     """
 
     flat_field: bool = True
@@ -34,6 +35,7 @@ class AppearanceSettings:
     min_gain: float = 0.5
     max_gain: float = 3.0
     least_background: float = 0.01
+    order: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def normalise(
     settings = settings or AppearanceSettings()
     if not (settings.flat_field or settings.white_point) or rgb.size == 0:
         return rgb
-    light = illumination if illumination is not None else estimate_illumination(rgb)
+    light = illumination if illumination is not None else estimate_illumination(rgb, settings)
     if light.background < settings.least_background:
         return rgb
     point = settings.target / light.white if settings.white_point else np.ones(3, np.float32)
@@ -88,11 +90,12 @@ def normalise(
     return _apply_map(rgb, gain.astype(np.float32))
 
 
-def estimate_illumination(rgb: Image | Sequence[Image]) -> Illumination:
+def estimate_illumination(rgb: Image | Sequence[Image], settings: AppearanceSettings | None = None) -> Illumination:
     """Fit the background's brightness over one field, or over several that share lamp and camera.
 
     Pixels of several images are pooled by their relative position: dense fields lend from emptier ones.
     """
+    settings = settings or AppearanceSettings()
     images = [rgb] if isinstance(rgb, np.ndarray) else list(rgb)
     samples = [_samples(image) for image in images if image.size]
     if not samples:
@@ -102,7 +105,7 @@ def estimate_illumination(rgb: Image | Sequence[Image]) -> Illumination:
     if bright < 40:  # nothing but black
         return _nothing()
     lit = pixels[:, 1] > _DARK * bright
-    return _fit(np.log(np.maximum(pixels[lit], 1.0)), x[lit], y[lit])
+    return _fit(np.log(np.maximum(pixels[lit], 1.0)), x[lit], y[lit], settings.order)
 
 
 def _nothing() -> Illumination:
@@ -140,10 +143,10 @@ def _monomials(x: NDArray[np.float32], y: NDArray[np.float32], order: int) -> ND
     return np.stack([powers_x[i] * powers_y[j] for i, j in _powers(order)], axis=-1)
 
 
-def _fit(log: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32]) -> Illumination:
+def _fit(log: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32], highest: int) -> Illumination:
     """log: (N, 3) log intensities of lit pixels at x, y (N,)."""
-    weight = _envelope(log[:, 1], x, y, 2)
-    order = _order(weight > 0.3, x, y)
+    weight = _envelope(log[:, 1], x, y, min(2, highest))
+    order = min(highest, _order(weight > 0.3, x, y))
     if order > 2:
         weight = _envelope(log[:, 1], x, y, order)
     member = weight > 0.3
