@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from myelos.cli import count, detect, evaluate, phantom, system, train
+from myelos.cli import count, datasets, detect, evaluate, phantom, system, train
 from myelos.cli.common import fail
 from myelos.errors import MyelosError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for family in (count, detect, train, evaluate, phantom, system):
+for family in (count, detect, train, evaluate, datasets, phantom, system):
     family.add(app)
 
 
