@@ -164,7 +164,7 @@ def _fit(log: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32
 def _envelope(log: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32], order: int) -> NDArray:
     """(N,) weights in 0…1 of belonging to the bright background, from the channel that cells absorb most."""
     terms = _monomials(x, y, order)
-    bright = (log > _block_quantiles(log, x, y)) & (log > np.percentile(log, 98) - _FALL)
+    bright = (log >= _block_quantiles(log, x, y) - 1e-3) & (log > np.percentile(log, 98) - _FALL)
     weight = bright.astype(np.float32)
     for width in _ANNEALING:
         residual = log - terms @ _solve(terms, log, weight, order)
