@@ -2,11 +2,11 @@
 
     python benchmarks/plausibility.py [--data DIR]           the table, over all real images (minutes)
     python benchmarks/plausibility.py --real 300             with at most 300 images of each real set
-    python benchmarks/plausibility.py --fit                  fit the trees anew, then quit
+    python benchmarks/plausibility.py --fit                  fit the trees anew, and try them across sources
 
-Half of the real images (by SHA-256) take part in the fit, and of the non-smears those with other seeds than the quoted
-ones. Photographs and tissue come from the same few sources in both, so `--across` also quotes every source by trees
-that have not seen it.
+Half of the real images (by SHA-256) take part in the fit, and of the non-smears and the rendered smears those with
+other seeds than the quoted ones. Photographs and tissue come from the same few sources in both; `--fit` therefore also
+prints what is refused by trees that have not seen the photograph, the section or the way of drawing concerned.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from non_smears import HELD_OUT, KINDS, Image, non_smears, read
 from numpy.typing import NDArray
-from smear_images import PATTERNS, is_for_tuning, smear_files, variants
+from smear_images import PATTERNS, is_for_tuning, rendered, smear_files, variants
 
 from myelos.imaging.field_features import measure
 from myelos.imaging.plausibility import SETTINGS, judge, smear_score
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STORED = ROOT / "src" / "myelos" / "imaging" / "plausibility.json"
 FIT_SEED, QUOTE_SEED = 11, 77
 FIT_COUNTS = {"photographs": 1200, "discs": 600, "tissue: CMU-1": 700, "tissue: trephine": 900, "noise": 500}
-FIT_VARIANTS, FIT_CELLS = 3000, 900  # smears made from smears; real images of each set for tuning
+FIT_VARIANTS, FIT_RENDERED, FIT_REAL = 3000, 280, 900  # smears made from smears; rendered; of each real set at most
 ROUNDS, LEAVES, RATE = 120, 8, 0.1
 Row = tuple[str, str, dict[str, float]]  # kind, group, features
 
@@ -41,10 +41,11 @@ def fit_rows(data: Path) -> tuple[list[Row], list[Row]]:
     smears: list[Row] = [
         ("variant", name, measure(np.ascontiguousarray(im))) for name, im in variants(data, 5, FIT_VARIANTS)
     ]
+    smears += [("rendered", name, measure(image)) for name, image in rendered(5, FIT_RENDERED)]
     rng = np.random.default_rng(0)
     for name in PATTERNS:
         paths = [path for path in smear_files(data, name) if is_for_tuning(path)]
-        smears += [(name, name, measure(read(paths[i]))) for i in rng.permutation(len(paths))[:FIT_CELLS]]
+        smears += [(name, name, measure(read(paths[i]))) for i in rng.permutation(len(paths))[:FIT_REAL]]
     others: list[Row] = []
     for kind in KINDS:
         if kind not in HELD_OUT:
@@ -112,6 +113,22 @@ def fit(data: Path) -> None:
     theirs = model.predict_proba(np.array([[row[2][name] for name in names] for row in some]))[:, 1]
     furthest = max(abs(smear_score(row[2]) - score) for row, score in zip(some, theirs, strict=True))
     print(f"{len(smears)} smears, {len(others)} others; stored in {STORED.name}, differing by at most {furthest:.4f}")
+    across(smears, others)
+
+
+def across(smears: list[Row], others: list[Row], folds: int = 10) -> None:
+    """Print what is refused of each kind by trees that were fitted without its group."""
+    groups = sorted({row[:2] for row in others})
+    fold = {group: index % folds for index, group in enumerate(groups)}
+    answers: dict[str, list[bool]] = {}
+    for left_out in range(folds):
+        names, model = train(smears, [row for row in others if fold[row[:2]] != left_out])
+        apart = [row for row in others if fold[row[:2]] == left_out]
+        scores = model.predict_proba(np.array([[row[2][name] for name in names] for row in apart]))[:, 1]
+        for row, score in zip(apart, scores, strict=True):
+            answers.setdefault(row[0], []).append(score < SETTINGS.threshold)
+    for kind, refusals in answers.items():
+        print(f"{kind:26}{len(refusals):6}{100 * np.mean(refusals):11.1f}  by trees that have not seen its source")
 
 
 def refused(images: Iterable[Image]) -> list[bool]:
@@ -129,6 +146,8 @@ def quote(data: Path, most: int) -> None:
             flush=True,
         )
     print(f"\n{'real set':26}{'n':>6}{'refused %':>11}{'quoted half: n':>16}{'refused %':>11}")
+    drawn = refused(image for _, image in rendered(QUOTE_SEED, min(most, 112)))
+    print(f"{'rendered smears':26}{len(drawn):6}{100 * np.mean(drawn):11.2f}", flush=True)
     everything: list[bool] = []
     for name in PATTERNS:
         paths = smear_files(data, name)

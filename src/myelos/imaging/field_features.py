@@ -7,35 +7,18 @@ and optical densities relative to the image's own light background, so that the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
+from myelos.imaging.working_copy import Array, Image, Working, largest, working_copy
 
-WORKING_SIDE = 256  # features are taken from an image of about 256 × 256 pixels of area
-NATIVE_SIDE = 352  # ... and the finest texture from the middle of the image as it came
+NATIVE_SIDE = 352  # the finest texture is taken from the middle of the image as it came
 HUE_SECTORS = ("red", "yellow", "green", "cyan", "blue", "magenta")
-
-
-@dataclass(frozen=True)
-class Working:
-    """The image in the working size; `valid` leaves out the black surround of a round field of view."""
-
-    rgb: Image  # (h, w, 3)
-    lab: Array  # (h, w, 3), L* 0..100
-    valid: Mask  # (h, w)
-    white_lab: Array  # (3,) light background
-    white_rgb: Array  # (3,)
 
 
 def measure(rgb: Image) -> dict[str, float]:
     """All features of an RGB image (h, w, 3) of uint8; every value is finite."""
-    work = _working(rgb)
+    work = working_copy(rgb)
     features: dict[str, float] = {}
     for part in (_background, _colours, _hues, _densities, _edges, _scales, _blobs, _nuclei):
         features.update(part(work))
@@ -43,88 +26,15 @@ def measure(rgb: Image) -> dict[str, float]:
     return {name: float(np.nan_to_num(value, posinf=1e3, neginf=-1e3)) for name, value in features.items()}
 
 
-def _working(rgb: Image) -> Working:
-    height, width = rgb.shape[:2]
-    factor = min(2.0, WORKING_SIDE / float(np.sqrt(height * width)))
-    size = (max(16, round(width * factor)), max(16, round(height * factor)))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    small = cv2.GaussianBlur(small, (3, 3), 0)
-    valid = _inside(small)
-    small = _without_shading(small, valid)
-    lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    light = lab[..., 0][valid]
-    low, high = np.percentile(light, (85, 98))
-    brightest = valid & (lab[..., 0] >= low) & (lab[..., 0] <= high)
-    return Working(small, lab, valid, np.median(lab[brightest], axis=0), np.median(small[brightest], axis=0))
-
-
-def _inside(small: Image) -> Mask:
-    """Pixels inside the field of view: a black surround that reaches at least three corners is left out."""
-    dark = (_largest(small) < 45).astype(np.uint8)
-    everything = np.ones(dark.shape, bool)
-    corners = [dark[0, 0], dark[0, -1], dark[-1, 0], dark[-1, -1]]
-    if sum(int(corner) for corner in corners) < 3 or not 0.03 < dark.mean() < 0.7:
-        return everything
-    _, labels = cv2.connectedComponents(dark)
-    surround = np.isin(labels, [labels[y, x] for y in (0, -1) for x in (0, -1) if labels[y, x]])
-    inside = ~cv2.dilate(surround.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
-    return inside if inside.mean() > 0.2 else everything
-
-
-def _without_shading(small: Image, valid: Mask) -> Image:
-    """Divide by a quadratic surface through the light parts of a grid of 8 × 8 blocks, per channel.
-
-    The surface keeps the mean colour: only the vignette goes, at most by a factor of two.
-    """
-    height, width = valid.shape
-    rows, columns = np.arange(8).repeat(8), np.tile(np.arange(8), 8)
-    parts = zip(rows, columns, strict=True)
-    blocks = [np.s_[y * height // 8 : (y + 1) * height // 8, x * width // 8 : (x + 1) * width // 8] for y, x in parts]
-    used = np.array([valid[block].mean() > 0.5 for block in blocks])
-    if used.sum() < 20:
-        return small
-    lights = np.array([_light(small[block]) for block in blocks])
-    fit = _light_surface(_quadratic(columns / 3.5 - 1, rows / 3.5 - 1), np.log(lights + 1.0), used)
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    shade = _quadratic(x.ravel(), y.ravel()) @ fit
-    gain = np.exp(np.clip(shade[valid.ravel()].mean(axis=0) - shade, -0.7, 0.7)).reshape(height, width, 3)
-    return np.clip(small * gain, 0, 255).astype(np.uint8)
-
-
-def _light(block: Image) -> Image:
-    """The 90th percentile of each channel, (3,)."""
-    return np.sort(block.reshape(-1, 3), axis=0)[-max(1, block.size // 30)]
-
-
-def _light_surface(surface: NDArray[np.float64], logs: NDArray[np.float64], used: Mask) -> NDArray[np.float64]:
-    """Coefficients (6, 3); blocks without background lie below the surface and lose their weight."""
-    weights = used.astype(float)
-    for _ in range(3):
-        root = np.sqrt(weights)[:, None]
-        fit = np.linalg.lstsq(surface * root, logs * root, rcond=None)[0]
-        weights = used * np.exp(-np.clip((surface @ fit - logs).mean(axis=1), 0, None) / 0.05)
-    return fit
-
-
-def _quadratic(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=1)
-
-
 def _middle(rgb: Image) -> Image:
     top, left = (max(0, (side - NATIVE_SIDE) // 2) for side in rgb.shape[:2])
     return np.ascontiguousarray(rgb[top : top + NATIVE_SIDE, left : left + NATIVE_SIDE])
 
 
-def _largest(image: Image) -> Image:
-    """Largest of the three channels, (h, w)."""
-    return np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])
-
-
 def _background(work: Working) -> dict[str, float]:
     """How light, how coloured and how large the light background is, and how even."""
     lab, white = work.lab, work.white_lab
-    distance = np.sqrt(((lab - white) ** 2) @ np.ones(3, np.float32))
-    near = (distance < 10) & work.valid
+    near = ((lab - white) ** 2 @ np.ones(3, np.float32) < 100) & work.valid
     even = near & (_gradient(lab[..., 0]) < 2.0)
     total = max(1, int(work.valid.sum()))
     return {
@@ -138,9 +48,8 @@ def _background(work: Working) -> dict[str, float]:
 
 def _colours(work: Working) -> dict[str, float]:
     """Lightness steps below the background, and the colour of the darkest parts beside it."""
-    absolute = work.lab[work.valid][::3]
-    relative = absolute - work.white_lab
-    light, chroma = relative[:, 0], np.hypot(absolute[:, 1], absolute[:, 2])
+    relative = work.sample_lab
+    light, chroma = relative[:, 0], np.hypot(*(relative + work.white_lab).T[1:])
     steps = np.percentile(light, (1, 5, 25, 50))
     dark = relative[light <= steps[1]]
     middle = relative[(light > steps[1]) & (light <= steps[3])]
@@ -166,8 +75,8 @@ def _colours(work: Working) -> dict[str, float]:
 
 def _hues(work: Working) -> dict[str, float]:
     """Share of the pixels in each of six sectors of hue beside the background; the rest has its colour."""
-    a, b = ((work.lab - work.white_lab)[work.valid][:, axis] for axis in (1, 2))
-    angle = np.degrees(np.arctan2(b, a)) % 360
+    _, a, b = np.ascontiguousarray(work.sample_lab.T)
+    angle = cv2.phase(a, b, angleInDegrees=True).ravel()
     sector = (((angle - 10) % 360) // 60).astype(int)  # red 10..70, yellow 70..130, ... magenta 310..10
     sector[np.hypot(a, b) < 7] = len(HUE_SECTORS)
     shares = np.bincount(sector, minlength=len(HUE_SECTORS) + 1) / len(sector)
@@ -176,8 +85,7 @@ def _hues(work: Working) -> dict[str, float]:
 
 def _densities(work: Working) -> dict[str, float]:
     """Principal directions of the optical density: two stains on glass lie near a plane, photographs do not."""
-    pixels = work.rgb[work.valid].astype(np.float32)
-    density = -np.log((pixels + 8) / (work.white_rgb + 8))
+    density = -np.log((work.sample_rgb + 8) / (work.white_rgb + 8))
     values, vectors = np.linalg.eigh(np.cov(density.T) + 1e-9 * np.eye(3))
     first = vectors[:, 2] * np.sign(vectors[:, 2].sum() + 1e-12)
     return {
@@ -309,10 +217,11 @@ def _nuclei(work: Working) -> dict[str, float]:
     threshold, _ = cv2.threshold(inside.reshape(-1, 1), 0, 255, cv2.THRESH_OTSU)
     dark = ((red <= threshold) & (mask > 0)).astype(np.uint8) * 255
     area, _, solidity = _shapes(cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
-    core, rest = (dark > 0) & (mask > 0), (dark == 0) & (mask > 0)
-    if not len(area) or not rest.any():
+    core, rest = np.flatnonzero((dark > 0) & (mask > 0)), np.flatnonzero((dark == 0) & (mask > 0))
+    if not len(area) or not len(rest):
         return features
-    colour, other = (np.median((work.lab - work.white_lab)[part], axis=0) for part in (core, rest))
+    pixels = work.lab.reshape(-1, 3)
+    colour, other = (np.median(pixels[part[::3]], axis=0) - work.white_lab for part in (core, rest))
     steps = (float((dark > 0).mean()), np.log1p(len(area)), float(np.sqrt(area.max() / dark.size)))
     features.update(zip(names, (*steps, float(np.average(solidity, weights=area)), other[0] - colour[0]), strict=True))
     features |= {"nucleus_a": colour[1], "nucleus_b": colour[2], "nucleus_light": colour[0]}
@@ -321,7 +230,7 @@ def _nuclei(work: Working) -> dict[str, float]:
 
 def _graphics(native: Image) -> dict[str, float]:
     """Signs of what a machine drew: equal neighbours, few colours; and of noise: no likeness between neighbours."""
-    step = _largest(cv2.absdiff(np.ascontiguousarray(native[:, 1:]), np.ascontiguousarray(native[:, :-1])))
+    step = largest(cv2.absdiff(np.ascontiguousarray(native[:, 1:]), np.ascontiguousarray(native[:, :-1])))
     equal = float((step == 0).mean()) if step.size else 1.0
     red, green, blue = (native[..., channel].astype(np.int32) >> 3 for channel in range(3))
     codes = red * 1024 + green * 32 + blue
@@ -329,14 +238,14 @@ def _graphics(native: Image) -> dict[str, float]:
     grey = cv2.cvtColor(native, cv2.COLOR_RGB2GRAY)
     levels = np.bincount(grey.ravel() >> 2, minlength=64) / grey.size
     fine = np.abs(cv2.Laplacian(grey, cv2.CV_32F))
-    saturation = _largest(native) - (255 - _largest(255 - native))
+    saturation = largest(native) - (255 - largest(255 - native))
     return {
         "equal_neighbours": equal,
         "colour_number": np.log1p(int((counts > 0).sum())),
         "colour_first": counts[0],
         "colour_five": counts[:5].sum(),
         "grey_entropy": -float((levels * np.log2(levels + 1e-12)).sum()),
-        "grain": np.log(float(np.median(fine)) + 0.1),
-        "grain_top": np.log(float(np.percentile(fine, 99)) + 0.1),
+        "grain": np.log(float(np.median(fine[::2])) + 0.1),
+        "grain_top": np.log(float(np.percentile(fine[::2], 99)) + 0.1),
         "saturation_sd": float(saturation.std()),
     }
