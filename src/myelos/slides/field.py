@@ -59,13 +59,15 @@ class FieldSlide(Slide):
 
 def _decode(path: Path, form: str, data: bytes) -> tuple[Image, float | None, dict[str, str]]:
     """Pixels, claimed µm/px, properties."""
+    size = files.claimed_size(form, data)
+    if size and size[0] * size[1] > files.PIXEL_LIMIT:
+        raise files.too_large(path, *size)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
             )  # large images are judged by files.PIXEL_LIMIT, odd metadata does not matter
             with Pictures.open(io.BytesIO(data), formats=[form.upper()]) as picture:
-                _check_size(path, *picture.size)
                 properties = _properties(picture, form)
                 claimed = _claimed_mpp(picture)
                 return _pixels(picture, path, data), claimed, properties
@@ -77,11 +79,6 @@ def _decode(path: Path, form: str, data: bytes) -> tuple[Image, float | None, di
         raise InputError(f"{path.name} is not a {form.upper()} that can be read", why=_process(data)) from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, RuntimeError, LookupError, TypeError) as error:
         raise InputError(f"{path.name} cannot be decoded", why=str(error)) from None
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > files.PIXEL_LIMIT:
-        raise files.too_large(path, width, height)
 
 
 def _properties(picture: Pictures.Image, form: str) -> dict[str, str]:

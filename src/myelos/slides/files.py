@@ -160,3 +160,31 @@ def too_large(path: Path, width: int = 0, height: int = 0) -> InputError:
         why=f"an image without tiles is read up to {PIXEL_LIMIT // 10**6} megapixels",
         remedy="Convert it to a tiled pyramidal TIFF",
     )
+
+
+def frame_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in the frame header of a JPEG stream, None where there is none."""
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = (int.from_bytes(data[at + k : at + k + 2], "big") for k in (5, 7))
+            return width, height
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def claimed_size(kind: str, data: bytes) -> tuple[int, int] | None:
+    """Width and height as the header of a JPEG, PNG or BMP claims them, None where it does not say."""
+    if kind == "jpeg":
+        return frame_size(data)
+    if kind == "png" and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        return width, height
+    if kind == "bmp" and len(data) >= 26 and data[14] >= 40:
+        width, height = struct.unpack_from("<ii", data, 18)
+        return abs(width), abs(height)
+    return None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from myelos.errors import InputError
 from myelos.slides import colour
 from myelos.slides.base import Image
+from myelos.slides.files import frame_size
 from myelos.slides.tiff_layout import segment_size
 
 JPEG = (7, 33007)
@@ -165,18 +166,3 @@ def _white(page: Any) -> tuple[int, bool]:
         if value is not None and 0 < float(value) <= full:
             return int(value), False
     return full, page.dtype is not None and page.dtype.itemsize == 2 and page.bitspersample == 16
-
-
-def frame_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height in the frame header of a JPEG stream, None where there is none."""
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = (int.from_bytes(data[at + k : at + k + 2], "big") for k in (5, 7))
-            return width, height
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None

@@ -22,6 +22,7 @@ MAX_DIRECTORIES = 4096
 MAX_ENTRIES = 4096
 TYPE_SIZE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 SUB_DIRECTORIES = 330
+LATER = (274, 281, 341)  # Orientation, MaxSampleValue, SMaxSampleValue
 MICRONS = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
@@ -108,6 +109,7 @@ def read_layout(path: Path) -> Layout:
             pages = [first, *_levels_below(first, others)]
             for page in pages:
                 _check_segments(page, path)
+                _load(page)
             properties = _properties(first)
             mpp = _claimed_mpp(first)
     except InputError:
@@ -121,6 +123,13 @@ def read_layout(path: Path) -> Layout:
         for page in pages
     )
     return Layout(tuple(pages), levels, mpp, properties, 1 + len(others) - len(pages))
+
+
+def _load(page: Any) -> None:
+    """Fetch what tifffile would look up later, when its file is closed."""
+    for tag in LATER:
+        page.tags.valueof(tag)
+    _ = page.jpegtables, page.colormap if page.photometric == 3 else None, page.decode
 
 
 def _check_page(page: Any, path: Path) -> None:
