@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from myelos.errors import LabelError, UsageError
-from myelos.metrics import detection, intervals
+from myelos.metrics import agreement, calibration, classification, detection, intervals
 
 # Rümke's table as the clinical rules quote it: (n, percentage) → limits in percent.
 RUEMKE = {
@@ -186,3 +186,72 @@ def test_predictions_that_do_not_fit_are_refused() -> None:
         detection.evaluate([(box, ["blast"])], [(box, [np.nan], ["blast"])], threshold=0.5)
     with pytest.raises(LabelError, match="neutrofil"):
         detection.evaluate([(box, ["blast"])], [(box, [1], ["neutrofil"])], threshold=0.5)
+
+
+def _namings(seed: int) -> tuple[list[str], list[str]]:
+    rng = np.random.default_rng(seed)
+    names = ["band_neutrophil", "blast", "lymphocyte", "segmented_neutrophil"]
+    truth = rng.choice(names, 300, p=[0.4, 0.05, 0.25, 0.3])
+    said = np.where(rng.random(300) < 0.6, truth, rng.choice(names, 300))
+    return truth.tolist(), said.tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_naming_equals_scikit_learn(seed: int) -> None:
+    sklearn = pytest.importorskip("sklearn.metrics")
+    truth, said = _namings(seed)
+    ours = classification.evaluate(truth, said)
+    expected = sklearn.classification_report(truth, said, output_dict=True)
+    for name, row in ours["classes"].items():
+        theirs = expected[name]
+        assert (row["precision"], row["recall"], row["f1"], row["support"]) == pytest.approx(
+            (theirs["precision"], theirs["recall"], theirs["f1-score"], theirs["support"])
+        )
+        rest = np.mean([(t == name) == (p == name) for t, p in zip(truth, said, strict=True)])
+        assert row["one_vs_rest_accuracy"] == pytest.approx(rest)
+    for mean, theirs in (("macro", "macro avg"), ("weighted", "weighted avg")):
+        assert ours[mean]["f1"] == pytest.approx(expected[theirs]["f1-score"])
+    assert ours["accuracy"] == pytest.approx(expected["accuracy"])
+    names = list(ours["classes"])
+    matrix = agreement.confusion_matrix(truth, said, names)
+    assert (matrix[:, :-1] == sklearn.confusion_matrix(truth, said, labels=names)).all()
+    assert agreement.cohen_kappa(matrix[:, :-1]) == pytest.approx(sklearn.cohen_kappa_score(truth, said))
+
+
+def test_tolerant_naming_counted_by_hand() -> None:
+    band, segmented, blast = "band_neutrophil", "segmented_neutrophil", "blast"
+    result = classification.evaluate([band, band, segmented, blast], [segmented, band, blast, None])
+    assert (result["accuracy"], result["tolerant_accuracy"], result["missed"]) == (1 / 4, 2 / 4, 1)
+    rows = result["classes"]
+    assert (rows[band]["recall"], rows[band]["tolerant_recall"]) == (1 / 2, 1)  # the other band is tolerated as seg.
+    assert (rows[segmented]["precision"], rows[segmented]["tolerant_precision"]) == (0, 1)
+    assert (rows[segmented]["tolerant_recall"], rows[blast]["tolerant_recall"]) == (0, 0)  # blast for segmented; missed
+    assert rows[blast]["precision"] == 0
+
+
+def test_matrix_keeps_missed_cells_and_refuses_what_does_not_fit() -> None:
+    matrix = agreement.confusion_matrix(["a", "a", "b"], ["a", None, "c"], ["a", "b"])
+    assert matrix.tolist() == [[1, 0, 1], [0, 0, 1]]
+    assert agreement.cohen_kappa([[0, 0], [0, 0]]) is None
+    assert agreement.cohen_kappa([[5, 0], [0, 0]]) is None  # nothing but one class: no chance to disagree
+    with pytest.raises(UsageError, match="the truth has z"):
+        agreement.confusion_matrix(["z"], ["a"], ["a"])
+    with pytest.raises(UsageError, match="square"):
+        agreement.cohen_kappa(matrix)
+
+
+def test_calibration_error_by_hand_and_of_honest_probabilities() -> None:
+    # Two bins of ten: 0.95 twice, one right (distance 0.45); 0.55 twice, both right (distance 0.45).
+    assert calibration.expected_calibration_error([0.95, 0.95, 0.55, 0.55], [1, 0, 1, 1], bins=10) == pytest.approx(
+        0.45
+    )
+    rng = np.random.default_rng(0)
+    honest = rng.random(50_000)
+    right = rng.random(50_000) < honest
+    assert calibration.expected_calibration_error(honest, right) < 0.02
+    assert calibration.expected_calibration_error(honest**0.2, right) > 0.2
+    table = calibration.reliability([0.0, 0.1, 1.0], [0, 0, 1], bins=10)
+    assert table[[0, 9], 0].tolist() == [2, 1]
+    assert calibration.expected_calibration_error([], []) is None
+    with pytest.raises(UsageError, match="probabilities"):
+        calibration.reliability([1.5], [1])

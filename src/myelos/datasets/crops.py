@@ -30,11 +30,11 @@ class CropSettings:
 
     windows: tuple[tuple[float, int], ...] = ((1.0, 1), (0.92, 3), (0.84, 5), (0.76, 7))
     coarse: int = 16
-    fine: int = 64
+    fine: int = 48
     candidate: float = 0.7
     correlation: float = 0.8
     blur: float = 1 / 8
-    steps: int = 40
+    steps: int = 25
 
 
 def find(thumbnails: Stack, settings: CropSettings) -> list[tuple[int, int, float]]:
