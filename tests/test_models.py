@@ -146,5 +146,5 @@ def test_results_depend_neither_on_batch_nor_on_order(data: Path) -> None:
         assert np.array_equal(one.scores, other.scores)
 
 
-def test_card_is_json(tmp_path: Path) -> None:
+def test_card_is_json() -> None:
     assert set(json.loads(CARD.to_json())) == set(asdict(CARD)) - {"path"}

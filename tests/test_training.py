@@ -30,7 +30,15 @@ from myelos.training.loop import TrainingSettings, learning_rate, train  # noqa:
 
 WBC5 = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte")
 PLAIN = CanvasSettings(
-    side=128, rotation=False, contrast=(1, 1), saturation=(1, 1), brightness=(1, 1), tint=0, scale=(1, 1), blur=0, noise=0
+    side=128,
+    rotation=False,
+    contrast=(1, 1),
+    saturation=(1, 1),
+    brightness=(1, 1),
+    tint=0,
+    scale=(1, 1),
+    blur=0,
+    noise=0,
 )
 TINY = TrainingSettings(
     canvases=24,
@@ -126,7 +134,7 @@ def test_boxes_stay_on_their_cells(seed: int) -> None:
         inside[int(y1) : int(np.ceil(y2)) + 1, int(x1) : int(np.ceil(x2)) + 1] = True
     assert dark.sum() == 0 or (dark & inside).sum() / dark.sum() > 0.97
     for x1, y1, x2, y2 in part.boxes:
-        ys, xs = np.nonzero(dark[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))])
+        _, xs = np.nonzero(dark[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))])
         assert len(xs) / ((x2 - x1) * (y2 - y1)) > 0.55  # a disc fills 0.785 of its square
 
 
@@ -141,9 +149,8 @@ def test_training_learns_two_kinds_of_discs(tmp_path: Path) -> None:
     from myelos.training.loop import predict
 
     fields = [discs(seed) for seed in range(30)]
-    settings = replace(
-        TINY, canvases=400, batch=4, warmup=20, rate=2e-3, step=1e9, average=0.95, checkpoint_every=1000, augmentation=PLAIN
-    )
+    quick = {"canvases": 400, "batch": 4, "warmup": 20, "rate": 2e-3, "step": 1e9, "average": 0.95}
+    settings = replace(TINY, **quick, checkpoint_every=1000, augmentation=PLAIN)
     network = train(fields, types=("a", "b"), settings=settings, out=tmp_path)
     right = total = 0
     for seed in range(100, 110):

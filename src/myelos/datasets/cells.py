@@ -39,7 +39,9 @@ def read_cells(folder: Path, *, scheme: str | None = None) -> tuple[list[CellIma
         except LabelError as error:
             faults.append(Fault(path, None, "unknown class", str(error)))
     if not cells:
-        raise LabelError(f"{folder} has no image of a cell whose class is known", remedy="Name the --scheme of its codes")
+        raise LabelError(
+            f"{folder} has no image of a cell whose class is known", remedy="Name the --scheme of its codes"
+        )
     return cells, faults
 
 

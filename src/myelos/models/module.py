@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def build(card: ModelCard) -> CascadeRCNN:
         raise MissingDependencyError(
             "this needs PyTorch", why=str(error), remedy="Install it with: pip install 'myelos[train]'"
         ) from error
-    settings = {key: _tuples(value) for key, value in card.architecture.items()}
+    settings: dict[str, Any] = {key: _tuples(value) for key, value in card.architecture.items()}
     network = CascadeRCNN(len(card.types), CascadeSettings(**settings))
     weights = {name: torch.from_numpy(value) for name, value in tensors(card.path).items()}
     try:

@@ -90,6 +90,8 @@ class Stage(nn.Module):
 class CascadeRCNN(nn.Module):
     """The detector as a whole. `losses` trains it, `forward` runs it."""
 
+    mean: Tensor
+
     def __init__(self, types: int, settings: CascadeSettings) -> None:
         super().__init__()
         self.settings, self.number = settings, types
@@ -98,9 +100,7 @@ class CascadeRCNN(nn.Module):
         levels = [str(stride) for stride in self.backbone.strides]
         self.pool = MultiScaleRoIAlign(levels, output_size=settings.pool, sampling_ratio=2)
         self.stages = nn.ModuleList(
-            Stage(
-                settings.channels, settings.pool, settings.head_width, types, class_agnostic=settings.class_agnostic
-            )
+            Stage(settings.channels, settings.pool, settings.head_width, types, class_agnostic=settings.class_agnostic)
             for _ in settings.overlaps
         )
         self.coders = [BoxCoder(CODER_WEIGHTS[min(i, 2)]) for i in range(len(settings.overlaps))]

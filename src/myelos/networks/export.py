@@ -37,7 +37,7 @@ class _OneTile(nn.Module):
 
 def export_onnx(network: CascadeRCNN, metadata: Mapping[str, Any]) -> bytes:
     """The graph with dynamic height and width, weights stored in half precision, `metadata` as JSON text."""
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()  # the exporter takes a file too, its annotation does not say so
     tile = torch.full((1, 256, 320, 3), 235, dtype=torch.uint8)
     wrapped = _OneTile(network.float().to(memory_format=torch.contiguous_format)).eval()
     with warnings.catch_warnings(), torch.no_grad():

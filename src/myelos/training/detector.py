@@ -10,6 +10,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,13 @@ class DetectorRecipe:
 
     @property
     def types(self) -> tuple[str, ...]:
-        if self.scheme not in taxonomy.SCHEMES:
-            raise UsageError(
-                f"there is no label scheme {self.scheme!r}", remedy=f"Choose one of {', '.join(taxonomy.SCHEMES)}"
-            )
-        return taxonomy.SCHEMES[self.scheme].types
+        return _known_scheme(self.scheme).types
+
+
+def _known_scheme(name: str) -> taxonomy.Scheme:
+    if name not in taxonomy.SCHEMES:
+        raise UsageError(f"there is no label scheme {name!r}", remedy=f"Choose one of {', '.join(taxonomy.SCHEMES)}")
+    return taxonomy.SCHEMES[name]
 
 
 def read_recipe(name: str | Path) -> DetectorRecipe:
@@ -94,7 +97,8 @@ def _settings(kind: Any, values: Mapping[str, Any], path: Path) -> Any:
     known = {f.name for f in fields(kind)}
     if unknown := sorted(set(values) - known):
         raise UsageError(
-            f"{path} has no meaning for {', '.join(unknown)}", remedy=f"{kind.__name__} knows: {', '.join(sorted(known))}"
+            f"{path} has no meaning for {', '.join(unknown)}",
+            remedy=f"{kind.__name__} knows: {', '.join(sorted(known))}",
         )
     return kind(**{key: _tuples(value) for key, value in values.items()})
 
@@ -131,7 +135,7 @@ def train_detector(
     Raises LabelError where nothing can be learned from the labels, ResultError for a finished `out`.
     """
     recipe = recipe or DetectorRecipe()
-    recipe.types  # an unknown scheme is said before anything is read
+    _known_scheme(recipe.scheme)
     prepare_folder(out, overwrite=overwrite)
     records, faults = read_sets(data)
     _list_faults(out, faults)
@@ -156,19 +160,16 @@ def train_parts(
     """`train_detector` on a split made elsewhere: records for `train`, `choose` and `test`."""
     tell = progress or (lambda _stage, _values: None)
     known = scales([record for part in parts.values() for record in part], recipe.scales)
-    prepared = {
-        name: load(
-            part,
-            types=recipe.types,
-            mpp=recipe.mpp,
-            known=known,
-            appearance=recipe.appearance,
-            progress=lambda done, total, name=name: tell(f"reading {name}", {"step": done, "steps": total}),
+    prepared = {}
+    for name, part in parts.items():
+        step = partial(_count_steps, tell, f"reading {name}")
+        prepared[name] = load(
+            part, types=recipe.types, mpp=recipe.mpp, known=known, appearance=recipe.appearance, progress=step
         )
-        for name, part in parts.items()
-    }
     if not sum(len(f.boxes) for f in prepared["train"]):
-        raise LabelError("nothing to learn from", why="no field has a box of a cell", remedy=f"See {out / 'faults.txt'}")
+        raise LabelError(
+            "nothing to learn from", why="no field has a box of a cell", remedy=f"See {out / 'faults.txt'}"
+        )
     network = train(
         prepared["train"],
         types=recipe.types,
@@ -181,6 +182,10 @@ def train_parts(
     )
     draw_curve(out / "curve.csv", out / "curve.png")
     return _finish(network, recipe, parts, prepared, out, tuple(faults))
+
+
+def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
+    tell(stage, {"step": done, "steps": total})
 
 
 def _start(model: str | Path | None) -> dict[str, Any] | None:
@@ -207,9 +212,9 @@ def _parts(
         chosen = split(records, fractions=recipe.parts, seed=recipe.split_seed)
         parts = {name: [records[i] for i in indices] for name, indices in chosen.items()}
         moved = [r for name in parts if name != "train" for r in parts[name] if r.source in recipe.whole]
-        rest = {name: [r for r in part if r.source not in recipe.whole] for name, part in parts.items()}
+        parted = {name: [r for r in part if r.source not in recipe.whole] for name, part in parts.items()}
         whole = [r for r in parts["train"] if r.source in recipe.whole] + moved
-        return rest | {"train": rest["train"] + whole}
+        return parted | {"train": parted["train"] + whole}
     held, _ = read_sets(test)
     from myelos.datasets.duplicates import groups
 

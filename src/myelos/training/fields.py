@@ -40,7 +40,7 @@ class Field:
     @property
     def bucket(self) -> tuple[str, int]:
         """Source, and the first stated type (-1: none): what the sampler balances."""
-        stated = np.flatnonzero(self.allowed.sum(axis=1) < self.allowed.shape[1]) if len(self.allowed) else []
+        stated = np.flatnonzero(self.allowed.sum(axis=1) < self.allowed.shape[1])
         return self.source, int(self.allowed[stated[0]].argmax()) if len(stated) else -1
 
 
