@@ -140,10 +140,10 @@ def test_a_hundred_thousand_boxes_take_seconds() -> None:
     rng = np.random.default_rng(0)
     n = 100_000
     xywh = np.concatenate([rng.uniform(0, 16_000, (n, 2)), rng.uniform(30, 70, (n, 2))], axis=1)
-    start = time.perf_counter()
+    start = time.process_time()
     kept = keep(xywh, rng.random(n), np.zeros(n, bool), SuppressionSettings())
     assert 0 < len(kept) < n
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 5
 
 
 GRID = plan(Box(0, 0, 1160, 640), mpp_slide=0.25, detector_mpp=0.25, tile=640, overlap_um=30)  # overlap at x 520–640

@@ -39,7 +39,7 @@ def fields(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("slide") / "marrow.tif"
-    write_slide(path, width=4096, height=3072, specimen="marrow", seed=1, red_cell_truth=False)
+    write_slide(path, width=3072, height=2304, specimen="marrow", seed=1, red_cell_truth=False)
     return path
 
 
@@ -226,7 +226,7 @@ def test_bad_tiles_make_a_result_partial(slide: Path, tmp_path: Path, monkeypatc
     original = TiffSlide.read_level
 
     def damaged(self: TiffSlide, level: int, x: int, y: int, width: int, height: int) -> object:
-        if level == 0 and x + width > 2900 and width > 100:
+        if level == 0 and x + width > 2200 and width > 100:
             raise InputError("a tile of the slide is damaged")
         return original(self, level, x, y, width, height)
 
@@ -299,7 +299,7 @@ def test_a_killed_run_calls_nothing_done(fields: Path, tmp_path: Path, wait: flo
         tables.read_run(out)
     run(fields, out)  # without --overwrite: what is there is no result
     assert {name: (out / f"{name}.parquet").read_bytes() for name in TABLES} == expected
-    assert not list(out.glob(".*.tmp")) or (out / "run.json").exists()
+    assert not list(out.glob(".*.tmp")), "what the killed run had begun to write is cleared away"
 
 
 # --- inputs ---------------------------------------------------------------------------------------------------------

@@ -9,30 +9,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from myelos import counting, tables
 from myelos.detection.run import DetectionSettings, worker_threads
-from myelos.errors import InputError, NotASmearError, UsageError
+from myelos.errors import UsageError
 from myelos.imaging.appearance import AppearanceSettings
 from myelos.models.types import Detector
+from myelos.report.elsewhere import report_elsewhere
 from myelos.report.index import write_index
 from myelos.report.input import ModelNote, Picture, ReportInput
 from myelos.report.write import write as write_report
-from myelos.slides.fingerprint import fingerprint
 from myelos.smears import record
+from myelos.smears.calls import (
+    Inputs,
+    as_list,
+    check_specimen,
+    choose_detector,
+    into_smears,
+    made_elsewhere,
+    nothing_left,
+    number_of_cells,
+)
 from myelos.smears.inputs import DEFAULT, SetAside, find, folder_names, grouping
 from myelos.smears.looking import Look, look_at, with_scale
-from myelos.smears.reading import Reading, ReadSettings, read_all
+from myelos.smears.reading import read_all
+from myelos.smears.rows import Reading, ReadSettings
 
-Inputs = str | Path | Sequence[str | Path]
 Progress = Callable[[str, int, int], None]  # stage, done, total
-DEFAULT_CELLS = {"marrow": 500, "blood": 200}  # of a slide; the hundred of a blood count is read twice over
 DEMO_SIZE = (8192, 6144)  # pixels of the demonstration's slide: about two thousand cells
-MADE_ELSEWHERE = (".csv", ".geojson", ".json")
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,8 @@ def count(
     check_specimen(specimen)
     made = made_elsewhere(inputs)
     if made is not None:
-        return count_made_elsewhere(made, Path(out), specimen=specimen, overwrite=overwrite)
+        counted = report_elsewhere(made, Path(out), specimen=specimen, overwrite=overwrite)
+        return CountResult(Path(out), (SmearResult(DEFAULT, Path(out), counted, ()),))
     appearance = AppearanceSettings(flat_field=flat_field, white_point=white_point)
     settings = ReadSettings(
         detection=DetectionSettings(stitch=stitch),
@@ -305,45 +313,6 @@ def demo(
     )
 
 
-# --- what the call says ---------------------------------------------------------------------------------------------
-
-
-def check_specimen(specimen: str | None) -> None:
-    if specimen not in counting.SPECIMENS:
-        raise UsageError(
-            f"unknown specimen {specimen!r}" if specimen else "the specimen is not stated",
-            why="marrow and blood are counted by different rules: what belongs to the hundred and which model reads it",
-            remedy="Pass --specimen marrow or --specimen blood",
-        )
-
-
-def as_list(inputs: Inputs) -> list[str | Path]:
-    return [inputs] if isinstance(inputs, str | Path) else list(inputs)
-
-
-def number_of_cells(cells: int | str | None, specimen: str) -> int | None:
-    """How many cells of a slide to find; None for all."""
-    if cells is None:
-        return DEFAULT_CELLS[specimen]
-    if cells == "all":
-        return None
-    try:
-        number = int(cells)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise UsageError(f"--cells {cells} is no number of cells", remedy="Pass a number above 0, or all")
-    return number
-
-
-def choose_detector(model: str | Path | Detector, *, device: str, threads: int | None) -> Detector:
-    if not isinstance(model, str | Path):
-        return model
-    from myelos.models import load
-
-    return load(model, device=device, threads=threads)
-
-
 def model_note(detector: Detector) -> ModelNote:
     """What the model's card says of it; a detector without a card has a name only."""
     card = getattr(detector, "card", None)
@@ -351,70 +320,6 @@ def model_note(detector: Detector) -> ModelNote:
         return ModelNote(detector.name, detector.sha256)
     tested = tuple(str(name) for name in card.metrics)
     return ModelNote(detector.name, detector.sha256, "detector", card.text, tested, card.synthetic_only)
-
-
-def into_smears(
-    looks: Iterable[Look], smear_of: Callable[[Path], str | None]
-) -> tuple[dict[str, list[Look]], list[SetAside]]:
-    """Smear → its images, by name: fields by the rule, each slide by itself."""
-    smears: dict[str, list[Look]] = {}
-    aside: list[SetAside] = []
-    looks = list(looks)
-    alone = len(looks) == 1
-    for look in looks:
-        name = smear_of(look.path)
-        if name is None:
-            error = InputError(f"{look.path.name} belongs to no smear", why="--smear-by says nothing of it")
-            aside.append(SetAside.by(error, number=look.number, path=look.path, reason="not grouped"))
-            continue
-        if look.kind == "slide" and not alone:
-            name = look.slide_id if name == DEFAULT else f"{name} {look.slide_id}"
-        smears.setdefault(name, []).append(look)
-    return dict(sorted(smears.items())), aside
-
-
-def nothing_left(aside: Sequence[SetAside]) -> InputError:
-    """The error of a call of which no input could be counted."""
-    reasons = {item.reason for item in aside}
-    kind = NotASmearError if reasons == {"no smear"} else InputError
-    if len(aside) == 1:
-        return kind(aside[0].message.rstrip("."))
-    shown = "; ".join(item.message.rstrip(".") for item in sorted(aside, key=lambda item: item.number)[:5])
-    more = f"; and {len(aside) - 5} more" if len(aside) > 5 else ""
-    return kind(f"none of {len(aside)} inputs can be counted", why=shown + more)
-
-
-# --- counts made elsewhere ------------------------------------------------------------------------------------------
-
-
-def made_elsewhere(inputs: Inputs) -> Path | None:
-    """The file of a count made by hand or by another program, where that is the one input."""
-    items = [Path(item) for item in as_list(inputs)]
-    found = [item for item in items if item.suffix.lower() in MADE_ELSEWHERE]
-    if found and len(items) > 1:
-        raise UsageError(f"{found[0].name} is a count and cannot be mixed with images", remedy="Pass it by itself")
-    return found[0] if found else None
-
-
-def count_made_elsewhere(path: Path, out: Path, *, specimen: str, overwrite: bool) -> CountResult:
-    """The same report for a tally (`cell_type,count`) or QuPath annotations."""
-    tables.refuse_finished(out, overwrite=overwrite)
-    stored: dict[str, Any] = {}
-    if path.suffix.lower() == ".csv":
-        counted = counting.from_tally(path, specimen=specimen)
-    else:
-        from myelos.datasets.tally import read_annotations
-
-        counted, stored = counting.from_geojson(path, specimen=specimen), {"cells": read_annotations(path)}
-    tables.prepare(out, overwrite=overwrite)
-    for name, table in stored.items():
-        tables.write_table(out, name, table)
-    run = record.manifest_of_file("count", fingerprint(path), specimen)
-    write_report(
-        out, ReportInput(title=f"{specimen.capitalize()} count made elsewhere", count=counted, run=run, **stored)
-    )
-    tables.write_run(out, run)
-    return CountResult(out, (SmearResult(DEFAULT, out, counted, ()),))
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -29,8 +29,8 @@ class RegionSettings:
     """
 
     overview: int = 2048
-    faintest: float = 0.025
-    darkest: float = 0.45
+    faintest: float = 0.02
+    darkest: float = 0.33
     smooth_um: float = 150.0
     smallest_mm2: float = 0.02
     covered: float = 0.5
@@ -101,7 +101,7 @@ def readable_mask(
     """(h, w) readable pixels of an RGB overview with `mpp` µm per pixel (None: nothing is known of its size)."""
     settings = settings or RegionSettings()
     absorbed = absorbance(overview)
-    radius = min(settings.smooth_um / mpp / 2, 15) if mpp else 3.0
+    radius = min(settings.smooth_um / mpp / 2, 100.0) if mpp else 3.0
     if radius >= 0.5:
         absorbed = cv2.GaussianBlur(absorbed, (0, 0), radius / 1.5)
     mask = ((absorbed >= settings.faintest) & (absorbed <= settings.darkest)).astype(np.uint8)

@@ -175,6 +175,8 @@ def prepare(folder: Path, *, overwrite: bool) -> None:
     refuse_finished(folder, overwrite=overwrite)
     (folder / RUN_FILE).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
+    for begun in folder.glob(".*.tmp"):  # by a run that was killed
+        begun.unlink(missing_ok=True)
 
 
 def refuse_finished(folder: Path, *, overwrite: bool) -> None:

@@ -55,8 +55,9 @@ def count(
 ) -> int:
     """Count the cells of smears: a report, tables, and a file for QuPath."""
     from myelos import pipeline
+    from myelos.smears.calls import check_specimen
 
-    pipeline.check_specimen(specimen)
+    check_specimen(specimen)
     common.check_mpp(mpp)
     with common.progress_bars() as progress:
         result = pipeline.count(

@@ -37,7 +37,7 @@ def slide(
 ) -> None:
     """A whole slide as pyramidal JPEG TIFF."""
     from myelos.phantom.slide import write_slide
-    from myelos.pipeline import check_specimen
+    from myelos.smears.calls import check_specimen
 
     check_specimen(specimen)
     with common.progress_bars() as progress:
@@ -67,7 +67,7 @@ def fields(
 ) -> None:
     """Camera fields with boxes and types, as training data."""
     from myelos.phantom.dataset import write_fields
-    from myelos.pipeline import check_specimen
+    from myelos.smears.calls import check_specimen
 
     check_specimen(specimen)
     with common.progress_bars() as progress:

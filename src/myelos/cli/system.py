@@ -36,7 +36,7 @@ def info(
             failed.append(error)
     if as_json:
         common.print_json(found if len(files) > 1 else next(iter(found), None))
-    else:
+    elif found:
         typer.echo("\n\n".join(lines(entry) for entry in found))
     for one in failed:
         common.fail(one)

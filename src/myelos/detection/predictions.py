@@ -126,7 +126,7 @@ def _coco_names(truth: Path | None) -> tuple[dict[Any, str], dict[Any, str]]:
     files = [] if truth is None else sorted(truth.rglob("*.json")) if truth.is_dir() else [truth]
     for file in files:
         content = _json(file)
-        if isinstance(content, dict) and "images" in content:
+        if isinstance(content, dict) and isinstance(content.get("images"), list):  # other JSON may lie there, too
             images |= {entry["id"]: entry["file_name"] for entry in content["images"]}
             categories |= {entry["id"]: entry["name"] for entry in content.get("categories", [])}
     return images, categories

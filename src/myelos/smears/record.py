@@ -21,7 +21,7 @@ from myelos.metrics.adequacy import Evidence
 from myelos.models.types import Detector
 from myelos.smears.inputs import SetAside, label
 from myelos.smears.looking import Look
-from myelos.smears.reading import Reading, ReadSettings, chosen
+from myelos.smears.rows import Reading, ReadSettings, chosen
 
 FORMAT = "myelos-run-1"
 RULE = "the adopted type of a cell is the most probable type of the detector"

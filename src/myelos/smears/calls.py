@@ -1,0 +1,92 @@
+"""What a call says, checked: the specimen, how many cells, which model; which images are one smear; what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from myelos.counting import SPECIMENS
+from myelos.errors import InputError, NotASmearError, UsageError
+from myelos.models.types import Detector
+from myelos.smears.inputs import DEFAULT, SetAside
+from myelos.smears.looking import Look
+
+Inputs = str | Path | Sequence[str | Path]
+DEFAULT_CELLS = {"marrow": 500, "blood": 200}  # of a slide; the hundred of a blood count is read twice over
+MADE_ELSEWHERE = (".csv", ".geojson", ".json")
+
+
+def check_specimen(specimen: str | None) -> None:
+    if specimen not in SPECIMENS:
+        raise UsageError(
+            f"unknown specimen {specimen!r}" if specimen else "the specimen is not stated",
+            why="marrow and blood are counted by different rules: what belongs to the hundred and which model reads it",
+            remedy="Pass --specimen marrow or --specimen blood",
+        )
+
+
+def as_list(inputs: Inputs) -> list[str | Path]:
+    return [inputs] if isinstance(inputs, str | Path) else list(inputs)
+
+
+def number_of_cells(cells: int | str | None, specimen: str) -> int | None:
+    """How many cells of a slide to find; None for all."""
+    if cells is None:
+        return DEFAULT_CELLS[specimen]
+    if cells == "all":
+        return None
+    try:
+        number = int(cells)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"--cells {cells} is no number of cells", remedy="Pass a number above 0, or all")
+    return number
+
+
+def choose_detector(model: str | Path | Detector, *, device: str, threads: int | None) -> Detector:
+    if not isinstance(model, str | Path):
+        return model
+    from myelos.models import load
+
+    return load(model, device=device, threads=threads)
+
+
+def into_smears(
+    looks: Iterable[Look], smear_of: Callable[[Path], str | None]
+) -> tuple[dict[str, list[Look]], list[SetAside]]:
+    """Smear → its images, by name: fields by the rule, each slide by itself."""
+    smears: dict[str, list[Look]] = {}
+    aside: list[SetAside] = []
+    looks = list(looks)
+    alone = len(looks) == 1
+    for look in looks:
+        name = smear_of(look.path)
+        if name is None:
+            error = InputError(f"{look.path.name} belongs to no smear", why="--smear-by says nothing of it")
+            aside.append(SetAside.by(error, number=look.number, path=look.path, reason="not grouped"))
+            continue
+        if look.kind == "slide" and not alone:
+            name = look.slide_id if name == DEFAULT else f"{name} {look.slide_id}"
+        smears.setdefault(name, []).append(look)
+    return dict(sorted(smears.items())), aside
+
+
+def nothing_left(aside: Sequence[SetAside]) -> InputError:
+    """The error of a call of which no input could be counted."""
+    reasons = {item.reason for item in aside}
+    kind = NotASmearError if reasons == {"no smear"} else InputError
+    if len(aside) == 1:
+        return kind(aside[0].message.rstrip("."))
+    shown = "; ".join(item.message.rstrip(".") for item in sorted(aside, key=lambda item: item.number)[:5])
+    more = f"; and {len(aside) - 5} more" if len(aside) > 5 else ""
+    return kind(f"none of {len(aside)} inputs can be counted", why=shown + more)
+
+
+def made_elsewhere(inputs: Inputs) -> Path | None:
+    """The file of a count made by hand or by another program, where that is the one input."""
+    items = [Path(item) for item in as_list(inputs)]
+    found = [item for item in items if item.suffix.lower() in MADE_ELSEWHERE]
+    if found and len(items) > 1:
+        raise UsageError(f"{found[0].name} is a count and cannot be mixed with images", remedy="Pass it by itself")
+    return found[0] if found else None
