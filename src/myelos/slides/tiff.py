@@ -22,7 +22,7 @@ from myelos.slides.base import OUTSIDE, Image, Slide, Source
 from myelos.slides.files import too_large
 from myelos.slides.resolution import doubts, resolution_of
 from myelos.slides.tiff_decode import TileDecoder
-from myelos.slides.tiff_layout import Layout, read_layout, segment_size
+from myelos.slides.tiff_layout import Layout, number, read_layout, segment_size
 
 CACHE_BYTES = 64 * 2**20  # decoded tiles kept: some rows of overlapping reads
 TILE_LIMIT = 2**26  # px of one tile or strip
@@ -56,11 +56,15 @@ class TiffSlide(Slide):
             return
         count = decoder.columns * decoder.rows
         found = [self._samples(i) for i in sorted({0, count // 4, count // 2, 3 * count // 4, count - 1})]
-        colour.refuse_dark(max(int(tile.max(initial=0)) for tile in found if tile is not None), self.path.name)
+        largest = max((int(tile.max(initial=0)) for tile in found if tile is not None), default=0)
+        colour.refuse_dark(largest, self.path.name)
 
     def _samples(self, index: int) -> NDArray[Any] | None:
-        data = self._data(0, index)
-        return self._decoders[0].samples(data, index) if data else None
+        try:
+            data = self._data(0, index)
+            return self._decoders[0].samples(data, index) if data else None
+        except InputError:
+            return None  # a bad tile says so when it is read
 
     def _data(self, level: int, index: int) -> list[bytes]:
         return [self._file.read(offset, length) for offset, length in self._decoders[level].segments(index)]
@@ -120,7 +124,7 @@ class TiffSlide(Slide):
 
 
 def _remarks(layout: Layout) -> tuple[str, ...]:
-    orientation = int(layout.pages[0].tags.valueof(274, default=1))
+    orientation = number(layout.pages[0], 274) or 1
     return ("The file asks to be turned; a tiled image is read as it is stored",) if orientation != 1 else ()
 
 
@@ -198,4 +202,4 @@ def decode_whole(path: Path, limit: int) -> tuple[Image, float | None, dict[str,
         raise too_large(path, page.imagewidth, page.imagelength)
     with TiffSlide(path) as slide:
         pixels = slide.read_level(0, 0, 0, slide.width, slide.height)
-    return colour.oriented(pixels, int(page.tags.valueof(274, default=1))), layout.mpp, layout.properties
+    return colour.oriented(pixels, int(number(page, 274) or 1)), layout.mpp, layout.properties

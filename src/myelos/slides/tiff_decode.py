@@ -12,7 +12,7 @@ from myelos.errors import InputError
 from myelos.slides import colour
 from myelos.slides.base import Image
 from myelos.slides.files import frame_size
-from myelos.slides.tiff_layout import segment_size
+from myelos.slides.tiff_layout import number, segment_size
 
 JPEG = (7, 33007)
 VENDOR_CODECS = (33003, 33005)  # Aperio's JPEG 2000, whose colours only OpenSlide knows
@@ -129,7 +129,7 @@ class TileDecoder:
             values = 255 - values
         bands = 3 if self._photometric in (RGB, YCBCR) else 1
         light = values[..., :bands] if bands == 3 else colour.grey_to_rgb(values[..., 0])
-        extra = tuple(int(kind) for kind in self._page.extrasamples)
+        extra = tuple(kind for kind in self._page.extrasamples if isinstance(kind, int))
         if extra and extra[0] in (1, 2) and values.shape[2] > bands:
             return colour.over_white(light, values[..., bands], premultiplied=extra[0] == 1)
         return np.ascontiguousarray(light)
@@ -161,8 +161,7 @@ def _white(page: Any) -> tuple[int, bool]:
     """Sample value of white, and whether a 16-bit file leaves it open. Tags MaxSampleValue, SMaxSampleValue."""
     full = 2 ** int(page.bitspersample) - 1
     for tag in (281, 341):
-        value = page.tags.valueof(tag)
-        value = max(value) if isinstance(value, tuple) and value else value
-        if value is not None and 0 < float(value) <= full:
+        value = number(page, tag)
+        if value is not None and 0 < value <= full:
             return int(value), False
     return full, page.dtype is not None and page.dtype.itemsize == 2 and page.bitspersample == 16

@@ -106,7 +106,7 @@ def read_layout(path: Path) -> Layout:
             _check_page(first, path)
             others = [*(first.pages or ()), *(file.pages[i] for i in range(1, len(file.pages)))]
             others = [page if isinstance(page, tifffile.TiffPage) else page.aspage() for page in others]
-            pages = [first, *_levels_below(first, others)]
+            pages = [first, *_levels_below(first, others, path)]
             for page in pages:
                 _check_segments(page, path)
                 _load(page)
@@ -133,11 +133,23 @@ def _load(page: Any) -> None:
 
 
 def _check_page(page: Any, path: Path) -> None:
-    if page.imagewidth < 1 or page.imagelength < 1 or page.imagedepth > 1:
+    """Tags can hold any type and any number of values: what is computed with must be whole numbers."""
+    whole = ("imagewidth", "imagelength", "tilewidth", "tilelength", "rowsperstrip", "samplesperpixel", "bitspersample")
+    for name in (*whole, "compression", "photometric", "planarconfig"):
+        if not isinstance(getattr(page, name), int):
+            raise InputError(f"{path.name} is damaged", why=f"its {name} is {getattr(page, name)}")
+    if page.imagewidth < 1 or page.imagelength < 1 or page.imagedepth > 1 or min(segment_size(page)) < 1:
         raise InputError(f"{path.name} holds no plane image", why=f"its shape is {page.shape}")
 
 
-def _levels_below(first: Any, others: list[Any]) -> list[Any]:
+def number(page: Any, tag: int) -> float | None:
+    """The value of a tag, the largest of several, None where it is absent or no number."""
+    value = page.tags.valueof(tag)
+    values = value if isinstance(value, tuple) else (value,)
+    return float(max(values)) if values and all(isinstance(one, int | float) for one in values) else None
+
+
+def _levels_below(first: Any, others: list[Any], path: Path) -> list[Any]:
     """Pages that show the same picture smaller: same shape of picture, same way of storing it."""
     levels: list[Any] = []
     for page in others:
@@ -148,6 +160,7 @@ def _levels_below(first: Any, others: list[Any]) -> list[Any]:
         slack = across * 1.5 * (1 / page.imagewidth + 1 / page.imagelength)
         same = page.photometric == first.photometric and page.samplesperpixel == first.samplesperpixel
         if abs(across - down) <= slack and same and page.bitspersample == first.bitspersample:
+            _check_page(page, path)
             levels.append(page)
     return levels
 
@@ -224,7 +237,7 @@ def _claimed_mpp(page: Any) -> float | None:
         return None
     unit = page.tags.valueof(296, default=2)
     imagej = re.search(r"^unit=(\S+)", text, re.MULTILINE) if text.startswith("ImageJ") else None
-    microns = MICRONS.get(imagej.group(1).replace("\\u00B5", "µ")) if imagej else {2: 25400.0, 3: 1e4}.get(int(unit))
+    microns = MICRONS.get(imagej.group(1).replace("\\u00B5", "µ")) if imagej else {2: 25400.0, 3: 1e4}.get(unit)
     return agreeing(microns / across, microns / down) if microns else None
 
 
