@@ -32,31 +32,45 @@ def read_slide(look: Look, detector: Detector, *, settings: ReadSettings, thread
     with open_slide(look.path, mpp=look.resolution.mpp) as slide:
         look = scaled(look, slide, settings)
         area = _readable(slide, settings)
-        mpp = look.resolution.mpp if settings.common_scale else None
-        tiles = area.select(tile_plan(look, detector, mpp, settings), settings.regions.covered)
-        if not tiles:
-            raise NotASmearError(
-                f"{look.path.name} has no readable area", why="its overview is empty, too dark or too thick"
-            )
-        order = np.random.default_rng([settings.seed, int(look.slide_id, 16)]).permutation(len(tiles))
-        tiles = [tiles[number] for number in order]
+        tiles = tiles_to_read(look, area, detector, settings)
         samples = _samples(slide, tiles, settings.samples)
-        why = "" if settings.force else doubt(samples, detector.mpp)
-        if why:
+        why = doubt(samples, detector.mpp)
+        if why and not settings.force:
             raise NotASmearError(f"{look.path.name} shows no smear", why=why, remedy="Pass --force to count it")
-        light, sharp = estimate_illumination(samples, settings.appearance), {}
-        levels = AppearanceSettings(flat_field=False, white_point=settings.appearance.white_point)
-
-        def read(tile: Tile) -> Image:
-            rgb = normalise(slide.read_scaled(tile.box, tile.downsample), levels, illumination=light)
-            sharp[tile.index] = sharpness(rgb, detector.mpp)
-            return rgb
-
+        reader = TileReader(slide, samples, detector.mpp, settings)
         goal = math.inf if settings.cells is None else settings.cells * (1 + settings.margin)
         found = detect(
-            read, tiles, detector, settings=settings.detection, threads=threads, enough=lambda number: number >= goal
+            reader, tiles, detector, settings=settings.detection, threads=threads, enough=lambda number: number >= goal
         )
-        return _finish_slide(look, slide, area, found, sharp, detector, settings)
+        return _finish_slide(replace(look, doubt=why), slide, area, found, reader.sharp, detector, settings)
+
+
+def tiles_to_read(look: Look, area: Readable, detector: Detector, settings: ReadSettings) -> list[Tile]:
+    """The tiles of the readable area in random order; raises NotASmearError where there are none."""
+    mpp = look.resolution.mpp if settings.common_scale else None
+    tiles = area.select(tile_plan(look, detector, mpp, settings), settings.regions.covered)
+    if not tiles:
+        why = "its overview is empty, too dark or too thick"
+        raise NotASmearError(f"{look.path.name} has no readable area", why=why)
+    # By size, not by content: the same slide in another format is read at the same places.
+    order = np.random.default_rng([settings.seed, look.width, look.height]).permutation(len(tiles))
+    return [tiles[number] for number in order]
+
+
+class TileReader:
+    """Tile → pixels at the detector's scale, all with the white of the same samples; notes how sharp each was."""
+
+    def __init__(self, slide: Slide, samples: Sequence[Image], mpp: float, settings: ReadSettings) -> None:
+        self._slide, self._mpp = slide, mpp
+        self._light = estimate_illumination(samples, settings.appearance)
+        self._levels = AppearanceSettings(flat_field=False, white_point=settings.appearance.white_point)
+        self.sharp: dict[int, float] = {}
+
+    def __call__(self, tile: Tile) -> Image:
+        pixels = self._slide.read_scaled(tile.box, tile.downsample)
+        rgb = normalise(pixels, self._levels, illumination=self._light)
+        self.sharp[tile.index] = sharpness(rgb, self._mpp)
+        return rgb
 
 
 def scaled(look: Look, slide: Slide, settings: ReadSettings) -> Look:
