@@ -20,10 +20,14 @@ from myelos.tables import write_bytes
 
 @dataclass(frozen=True, slots=True)
 class BoxingSettings:
-    """score: least of a box. offset: largest distance of its middle from that of the image, as a share of its side."""
+    """score: least of a box. offset: largest distance of its middle from that of the image, margin: least distance of
+    its edges from the border, both as shares of the image's side. doubtful: score from which anything else in the image
+    is an area that is neither cell nor background."""
 
     score: float = 0.5
-    offset: float = 0.15
+    offset: float = 0.12
+    margin: float = 0.02
+    doubtful: float = 0.05
 
 
 def box_cells(
@@ -38,24 +42,30 @@ def box_cells(
     """Copy the images to `out/images` with a COCO file of one box each; returns how many, and those left out.
 
     mpp: µm per pixel of the images, estimated from their red cells where None. Left out are images in which the
-    detector sees no cell in the middle, and those with a second cell, whose type nobody named.
+    detector sees no whole cell in the middle. Whatever else it sees is ignored in training (a COCO crowd), because
+    nobody named it.
     """
     settings = settings or BoxingSettings()
     if mpp is None:
         estimate = pooled_scales({"all": list(cells)}, lambda cell: _read(cell.path), most=60)["all"]
         mpp = estimate.mpp if estimate else detector.mpp
     factor = mpp / detector.mpp
-    rows, left_out = [], []
+    rows: list[_Boxed] = []
+    left_out: list[Path] = []
     (out / "images").mkdir(parents=True, exist_ok=True)
     for number, cell in enumerate(cells):
         image = _read(cell.path)
         (found,) = detector([prepare(image, factor=factor)])
-        box = _central(found, image.shape[1] * factor, image.shape[0] * factor, settings)
-        if box is None:
+        size = np.array([image.shape[1], image.shape[0]]) * factor
+        middle = _central(found, size, settings)
+        if middle is None:
             left_out.append(cell.path)
         else:
             shutil.copyfile(cell.path, out / "images" / cell.path.name)
-            rows.append((cell, image.shape, box / factor))
+            others = (found.scores >= settings.doubtful) & (np.arange(len(found)) != middle)
+            rows.append(
+                _Boxed(cell, image.shape[1], image.shape[0], found.xywh[middle] / factor, found.xywh[others] / factor)
+            )
         if progress:
             progress(number + 1, len(cells))
     write_bytes(out / "annotations.json", json.dumps(_coco(rows), indent=1).encode())
@@ -66,26 +76,43 @@ def _read(path: Path) -> NDArray[np.uint8]:
     return cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def _central(found: Boxes, width: float, height: float, settings: BoxingSettings) -> NDArray[np.float32] | None:
-    """The one box (4,) x y width height in the middle, None where there is none or a second cell beside it."""
-    sure = found.xywh[found.scores >= settings.score]
-    if len(sure) != 1:
-        return None
-    offset = np.abs(sure[0, :2] + sure[0, 2:] / 2 - np.array([width, height]) / 2)
-    return sure[0] if (offset <= settings.offset * np.array([width, height])).all() else None
+@dataclass(frozen=True, slots=True)
+class _Boxed:
+    cell: CellImage
+    width: int
+    height: int
+    box: NDArray[np.float32]  # (4,) x y width height
+    others: NDArray[np.float32]  # (N, 4)
 
 
-def _coco(rows: Sequence[tuple[CellImage, tuple[int, ...], NDArray[np.float32]]]) -> dict[str, object]:
-    names = sorted({cell.cell_type for cell, *_ in rows})
+def _central(found: Boxes, size: NDArray[np.float64], settings: BoxingSettings) -> int | None:
+    """Index of the box in the middle of an image of `size` (width, height), None where there is none that is whole."""
+    for index in np.flatnonzero(found.scores >= settings.score):
+        low, high = found.xywh[index, :2] / size, (found.xywh[index, :2] + found.xywh[index, 2:]) / size
+        inside = (low >= settings.margin).all() and (high <= 1 - settings.margin).all()
+        if inside and (np.abs((low + high) / 2 - 0.5) <= settings.offset).all():
+            return int(index)
+    return None
+
+
+def _coco(rows: Sequence[_Boxed]) -> dict[str, object]:
+    names = sorted({row.cell.cell_type for row in rows})
     number = {name: index + 1 for index, name in enumerate(names)}
+    annotations = [
+        {"image_id": i, "category_id": number[row.cell.cell_type], "bbox": _rounded(box), "iscrowd": int(crowd)}
+        for i, row in enumerate(rows)
+        for crowd, boxes in ((False, [row.box]), (True, row.others))
+        for box in boxes
+    ]
     return {
         "categories": [{"id": index, "name": name} for name, index in number.items()],
         "images": [
-            {"id": i, "file_name": f"images/{cell.path.name}", "width": shape[1], "height": shape[0]}
-            for i, (cell, shape, _) in enumerate(rows)
+            {"id": i, "file_name": f"images/{row.cell.path.name}", "width": row.width, "height": row.height}
+            for i, row in enumerate(rows)
         ],
-        "annotations": [
-            {"id": i, "image_id": i, "category_id": number[cell.cell_type], "bbox": [round(float(v), 2) for v in box]}
-            for i, (cell, _, box) in enumerate(rows)
-        ],
+        "annotations": [{"id": i} | annotation for i, annotation in enumerate(annotations)],
     }
+
+
+def _rounded(box: NDArray[np.float32]) -> list[float]:
+    return [round(float(value), 2) for value in box]
