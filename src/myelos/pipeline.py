@@ -34,7 +34,7 @@ from myelos.smears.calls import (
     number_of_cells,
 )
 from myelos.smears.inputs import DEFAULT, SetAside, find, folder_names, grouping
-from myelos.smears.looking import Look, look_at, with_scale
+from myelos.smears.looking import Look, look_at, with_scale, with_working_scale
 from myelos.smears.reading import read_all
 from myelos.smears.rows import Reading, ReadSettings
 
@@ -162,12 +162,18 @@ def count_smears(
     return CountResult(out, tuple(results), tuple(sorted(aside, key=lambda item: item.number)))
 
 
+def scaled(looks: list[Look], job: Job) -> list[Look]:
+    """Every field of a smear with a scale to be read at: stated, of its red cells, or else of its white cells."""
+    looks = with_scale(looks)
+    return with_working_scale(looks, job.detector, job.settings.appearance) if job.settings.common_scale else looks
+
+
 def count_smear(
     name: str, looks: list[Look], folder: Path, job: Job, *, aside: Sequence[SetAside]
 ) -> tuple[SmearResult | None, list[SetAside]]:
     """One smear from its images to its report; also returns the images that failed while they were read."""
     begun = time.monotonic()
-    looks = with_scale(looks)
+    looks = scaled(looks, job)
     readings, failed = read_smear(looks, job, f"reading {name}" if name != DEFAULT else "reading")
     if not readings:
         return None, failed
@@ -262,7 +268,7 @@ def detect(
     job = Job(specimen, detector, settings, workers, progress or _silent)
     looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=_steps(job, "looking", len(paths)))
     begun = time.monotonic()
-    readings, failed = read_smear(with_scale(looks), job, "reading")
+    readings, failed = read_smear(scaled(looks, job), job, "reading")
     if not readings:
         raise nothing_left([*aside, *failed])
     tables.prepare(folder, overwrite=overwrite)

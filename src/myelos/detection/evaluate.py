@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from myelos.datasets.layouts import read_fields, read_sets
 from myelos.datasets.records import FieldRecord
 from myelos.detection.predictions import Prediction, read_predictions
-from myelos.detection.prepare import pooled_scales, prepare
+from myelos.detection.prepare import pooled_scales, prepare, spread
 from myelos.detection.run import DetectionSettings, ahead, ask, batches, resolve
 from myelos.detection.tiling import Tile, plan
+from myelos.detection.working_scale import working_mpp
 from myelos.errors import InputError
 from myelos.geometry import Box
 from myelos.imaging.appearance import AppearanceSettings
@@ -26,6 +27,7 @@ from myelos.models.types import Detector
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
 Progress = Callable[[str, int, int], None]
 FLOOR = 0.02  # score of the weakest box that average precision looks at
+FIELDS_ASKED = 6  # of one source and size, where only the detector can tell a scale
 TOGETHER = 4  # fields whose tiles share batches
 
 
@@ -47,7 +49,7 @@ def evaluate_model(
     """
     records, faults = read_sets(data, scheme=scheme)
     settings = replace(settings or DetectionSettings(), threshold=FLOOR)
-    factors = common_factors(records, detector.mpp, mpp)
+    factors = common_factors(records, detector, mpp)
     load = _Loader(detector, settings, appearance or AppearanceSettings(), factors)
     loaded = ahead(load, records, threads=threads, depth=TOGETHER + threads)
     predictions: list[Prediction] = []
@@ -71,16 +73,17 @@ def evaluate_files(
     return _by_source(records, found, threshold) | {"faults": len(faults)}
 
 
-def common_factors(records: Sequence[FieldRecord], target_mpp: float, mpp: float | None = None) -> dict[Path, float]:
-    """Path of each field → the detector's pixels per pixel of it; 1 where its scale is unknown."""
+def common_factors(records: Sequence[FieldRecord], detector: Detector, mpp: float | None = None) -> dict[Path, float]:
+    """Path of each field → the detector's pixels per pixel of it; 1 where no scale at all can be told."""
     if mpp is not None:
-        return {record.path: mpp / target_mpp for record in records}
+        return {record.path: mpp / detector.mpp for record in records}
     groups: dict[tuple[str, int, int], list[Path]] = {}
     for record in sorted(records, key=lambda record: str(record.path)):
         groups.setdefault(scale_group(record), []).append(record.path)
-    found = pooled_scales(groups, read_rgb)
-    estimates = {record.path: found[scale_group(record)] for record in records}
-    return {path: one.mpp / target_mpp if one else 1.0 for path, one in estimates.items()}
+    known = {group: one.mpp if one else None for group, one in pooled_scales(groups, read_rgb).items()}
+    for group in [group for group, scale in known.items() if scale is None]:
+        known[group] = working_mpp([read_rgb(path) for path in spread(groups[group], FIELDS_ASKED)], detector)
+    return {record.path: (known[scale_group(record)] or detector.mpp) / detector.mpp for record in records}
 
 
 def scale_group(record: FieldRecord) -> tuple[str, int, int]:

@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.detection.prepare import pooled_scales
+from myelos.detection.prepare import pooled_scales, spread
 from myelos.detection.run import ahead
+from myelos.detection.working_scale import working_mpp
 from myelos.errors import InputError, NotASmearError
+from myelos.imaging.appearance import AppearanceSettings
 from myelos.imaging.plausibility import judge
+from myelos.models.types import Detector
 from myelos.slides import open_slide
 from myelos.slides.base import MPP_RANGE, Resolution
 from myelos.slides.fingerprint import fingerprint
@@ -23,6 +26,7 @@ from myelos.slides.fingerprint import slide_id as id_of
 from myelos.smears.inputs import SetAside
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
+FIELDS_ASKED = 6  # of one size, for the working scale
 FIELD_PIXELS = 80_000_000  # images above it are read tile by tile, whatever they are called
 
 
@@ -41,6 +45,12 @@ class Look:
     scanner: str | None
     warnings: tuple[str, ...] = ()  # what the reader says of the file
     doubt: str = ""  # why it may be no smear; empty where it looks like one
+    working_mpp: float | None = None  # at which the detector sees cells best, where no scale is known: no measure
+
+    @property
+    def reading_mpp(self) -> float | None:
+        """µm/px that brings the image to the detector's scale: the resolution, else the working scale."""
+        return self.resolution.mpp or self.working_mpp
 
     @property
     def by_tiles(self) -> bool:
@@ -124,6 +134,24 @@ def with_scale(looks: Sequence[Look]) -> list[Look]:
             one = replace(one, resolution=Resolution(estimate.mpp, "red cells", estimate.uncertainty))
         result.append(one)
     return result
+
+
+def with_working_scale(looks: Sequence[Look], detector: Detector, appearance: AppearanceSettings) -> list[Look]:
+    """The looks of one smear, fields that still have no scale given the one at which the detector sees cells."""
+    groups: dict[tuple[int, int], list[Look]] = {}
+    for one in looks:
+        if one.resolution.mpp is None and not one.by_tiles:
+            groups.setdefault((one.width, one.height), []).append(one)
+    found = {
+        size: working_mpp([_pixels(one) for one in spread(group, FIELDS_ASKED)], detector, appearance=appearance)
+        for size, group in groups.items()
+    }
+    return [
+        replace(one, working_mpp=found[one.width, one.height])
+        if one in groups.get((one.width, one.height), ())
+        else one
+        for one in looks
+    ]
 
 
 def _pixels(one: Look) -> Image:

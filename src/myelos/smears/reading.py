@@ -67,7 +67,7 @@ class _Field:
 
 def _load(look: Look, detector: Detector, settings: ReadSettings) -> _Field:
     rgb = read_whole(look.path)
-    mpp = look.resolution.mpp if settings.common_scale else None
+    mpp = look.reading_mpp if settings.common_scale else None
     prepared = prepare(rgb, factor=mpp / detector.mpp if mpp else 1.0, appearance=settings.appearance)
     return _Field(look, rgb, prepared, tile_plan(look, detector, mpp, settings))
 

@@ -132,6 +132,13 @@ def evidence(readings: Sequence[Reading], aside: Sequence[SetAside]) -> Evidence
     return Evidence(read, dict(sorted(reasons.items())), sum(known) if len(known) == len(areas) else None)
 
 
+def _how_read(readings: Sequence[Reading]) -> str:
+    unknown = [reading.look for reading in readings if reading.look.resolution.mpp is None]
+    if all(look.working_mpp for look in unknown):
+        return "they were read at the scale at which the model sees white cells of the usual size"
+    return "they were read at the scale they have"
+
+
 def warnings(
     readings: Sequence[Reading], settings: ReadSettings, detector: Detector, specimen: str | None
 ) -> tuple[str, ...]:
@@ -140,8 +147,8 @@ def warnings(
     unknown = sum(reading.look.resolution.mpp is None for reading in readings)
     if unknown:
         found.append(
-            f"The scale of {unknown} of {len(readings)} images is unknown: they were read at the scale they have, "
-            "lengths and areas are unknown, and the model may be wrong. Pass --mpp with the µm per pixel."
+            f"The scale of {unknown} of {len(readings)} images is unknown, and with it lengths, areas and densities: "
+            f"{_how_read(readings)}. The model may be wrong. Pass --mpp with the µm per pixel."
         )
     estimated = [reading.look.resolution for reading in readings if reading.look.resolution.source == "red cells"]
     if estimated:
