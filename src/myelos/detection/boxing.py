@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from myelos.datasets.cells import CellImage
-from myelos.detection.prepare import pooled_scales, prepare
+from myelos.detection.prepare import pooled_scales, prepare, read_rgb
 from myelos.models.types import Boxes, Detector
 from myelos.tables import write_bytes
 
@@ -47,14 +46,14 @@ def box_cells(
     """
     settings = settings or BoxingSettings()
     if mpp is None:
-        estimate = pooled_scales({"all": list(cells)}, lambda cell: _read(cell.path), most=60)["all"]
+        estimate = pooled_scales({"all": list(cells)}, lambda cell: read_rgb(cell.path), most=60)["all"]
         mpp = estimate.mpp if estimate else detector.mpp
     factor = mpp / detector.mpp
     rows: list[_Boxed] = []
     left_out: list[Path] = []
     (out / "images").mkdir(parents=True, exist_ok=True)
     for number, cell in enumerate(cells):
-        image = _read(cell.path)
+        image = read_rgb(cell.path)
         (found,) = detector([prepare(image, factor=factor)])
         size = np.array([image.shape[1], image.shape[0]]) * factor
         middle = _central(found, size, settings)
@@ -70,10 +69,6 @@ def box_cells(
             progress(number + 1, len(cells))
     write_bytes(out / "annotations.json", json.dumps(_coco(rows), indent=1).encode())
     return len(rows), left_out
-
-
-def _read(path: Path) -> NDArray[np.uint8]:
-    return cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,24 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from myelos.datasets.layouts import read_fields, read_sets
 from myelos.datasets.records import FieldRecord
 from myelos.detection.predictions import Prediction, read_predictions
-from myelos.detection.prepare import pooled_scales, prepare, spread
+from myelos.detection.prepare import Image, by_scale, pooled_scales, prepare, read_rgb, scale_key, spread
 from myelos.detection.run import DetectionSettings, ahead, ask, batches, resolve
 from myelos.detection.tiling import Tile, plan
 from myelos.detection.working_scale import working_mpp
-from myelos.errors import InputError
 from myelos.geometry import Box
 from myelos.imaging.appearance import AppearanceSettings
 from myelos.metrics.detection import evaluate
 from myelos.models.types import Detector
 
-Image = NDArray[np.uint8]  # (height, width, 3) RGB
 Progress = Callable[[str, int, int], None]
 FLOOR = 0.02  # score of the weakest box that average precision looks at
 FIELDS_ASKED = 6  # of one source and size, where only the detector can tell a scale
@@ -77,25 +71,11 @@ def common_factors(records: Sequence[FieldRecord], detector: Detector, mpp: floa
     """Path of each field → the detector's pixels per pixel of it; 1 where no scale at all can be told."""
     if mpp is not None:
         return {record.path: mpp / detector.mpp for record in records}
-    groups: dict[tuple[str, int, int], list[Path]] = {}
-    for record in sorted(records, key=lambda record: str(record.path)):
-        groups.setdefault(scale_group(record), []).append(record.path)
+    groups = by_scale(records)
     known = {group: one.mpp if one else None for group, one in pooled_scales(groups, read_rgb).items()}
     for group in [group for group, scale in known.items() if scale is None]:
         known[group] = working_mpp([read_rgb(path) for path in spread(groups[group], FIELDS_ASKED)], detector)
-    return {record.path: (known[scale_group(record)] or detector.mpp) / detector.mpp for record in records}
-
-
-def scale_group(record: FieldRecord) -> tuple[str, int, int]:
-    """Fields of one source and nearly one size come from one camera at one magnification."""
-    return record.source, round(record.width, -1), round(record.height, -1)
-
-
-def read_rgb(path: Path) -> Image:
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise InputError(f"{path.name} cannot be read as an image")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return {record.path: (known[scale_key(record)] or detector.mpp) / detector.mpp for record in records}
 
 
 class _Loader:

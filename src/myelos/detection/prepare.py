@@ -5,20 +5,33 @@ The scale of fields that do not state it comes from their red cells, pooled over
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from myelos.datasets.records import FieldRecord
+from myelos.errors import InputError
 from myelos.imaging.appearance import AppearanceSettings, normalise
 from myelos.imaging.scale import ScaleEstimate, estimate_mpp
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
+ScaleKey = tuple[str, int, int]  # source, width, height
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 POOLED = 24  # fields from which a scale is pooled: more cost time and tell no more
+
+
+def read_rgb(path: Path) -> Image:
+    """An annotated field as its labels count pixels; raises InputError."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise InputError(f"{path.name} cannot be read as an image")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def prepare(rgb: Image, *, factor: float = 1.0, appearance: AppearanceSettings | None = None) -> Image:
@@ -37,6 +50,19 @@ def rescale(rgb: Image, factor: float) -> Image:
     if size == (width, height):
         return rgb
     return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+
+
+def scale_key(record: FieldRecord) -> ScaleKey:
+    """Fields of one source and nearly one size come from one camera at one magnification."""
+    return record.source, round(record.width, -1), round(record.height, -1)
+
+
+def by_scale(records: Sequence[FieldRecord]) -> dict[ScaleKey, list[Path]]:
+    """Paths of the fields of one scale, sorted: the order of the records changes nothing."""
+    groups: dict[ScaleKey, list[Path]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: str(record.path)):
+        groups[scale_key(record)].append(record.path)
+    return dict(groups)
 
 
 def pooled_scales(

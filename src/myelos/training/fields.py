@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from myelos import taxonomy
 from myelos.datasets.records import FieldRecord
-from myelos.detection.prepare import pooled_scales, prepare
-from myelos.errors import InputError
+from myelos.detection.prepare import ScaleKey, by_scale, pooled_scales, prepare, read_rgb, scale_key
 from myelos.geometry import corners
 from myelos.imaging.appearance import AppearanceSettings
-
-ScaleKey = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +63,11 @@ def scales(records: Sequence[FieldRecord], stated: Mapping[str, float] | None = 
 
     Sources without enough red cells are left out: their fields are used at the scale they have.
     """
-    groups: dict[ScaleKey, list[Path]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: str(record.path)):
-        groups[scale_key(record)].append(record.path)
+    groups = by_scale(records)
     known = {key: stated[key[0]] for key in groups if stated and key[0] in stated}
     unknown = {key: paths for key, paths in groups.items() if key not in known}
     found = {key: estimate.mpp for key, estimate in pooled_scales(unknown, read_rgb).items() if estimate}
     return known | found
-
-
-def scale_key(record: FieldRecord) -> ScaleKey:
-    """Fields of one source and nearly one size come from one camera at one magnification."""
-    return record.source, round(record.width, -1), round(record.height, -1)
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise InputError(f"{path.name} cannot be read as an image")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def load(
