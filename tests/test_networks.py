@@ -111,6 +111,20 @@ def test_every_modification_can_be_switched_off(change: dict) -> None:
     assert torch.allclose(types.sum(1), torch.ones(len(scores)), atol=1e-4)
 
 
+def test_boxes_without_area_leave_the_loss_finite() -> None:
+    """A stage may push a background box out of the image, where clipping leaves it no width."""
+    torch.manual_seed(0)
+    network = CascadeRCNN(5, SMALL)
+    boxes = torch.tensor([[22.0, 20, 70, 70], [192, 30, 192, 60], [0, 0, 0, 0]])
+    maps = network.features(torch.rand(1, 3, 160, 192) * 255)
+    improved, loss_types, loss_box = network._train_stage(1, maps, [boxes], [truth()], [(160, 192)])
+    (loss_types + loss_box).backward()
+    assert torch.isfinite(loss_box)
+    assert float(loss_box) > 0
+    assert torch.isfinite(improved[0]).all()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
+
+
 def test_field_without_cells_trains_background_only() -> None:
     torch.manual_seed(0)
     empty = Truth(torch.zeros(0, 4), torch.zeros(0, 5, dtype=torch.bool), torch.zeros(0, 4))
@@ -128,9 +142,18 @@ def test_mean_is_taken_off_in_the_stated_order() -> None:
     assert float(seen[0].abs().max()) == 0
 
 
-@pytest.mark.parametrize("name", ["resnet50", "resnet101"])
-def test_pretrained_weights_come_from_a_local_file(name: str, tmp_path) -> None:
-    donor, taker = (Backbone(name, pyramid=True, width=16) for _ in range(2))
+def test_the_paper_s_backbone_has_its_101_layers() -> None:
+    """On the meta device, which costs nothing: 100 convolutions on the longest path and the classifier that is gone."""
+    with torch.device("meta"):
+        body = Backbone("resnet101", pyramid=True, width=16).body
+        maps = body(torch.zeros(1, 3, 128, 160))
+    names = [name for name, module in body.named_modules() if isinstance(module, torch.nn.Conv2d)]
+    assert len([name for name in names if "downsample" not in name]) == 100
+    assert [tuple(one.shape[1:]) for one in maps.values()] == [(512, 16, 20), (1024, 8, 10), (2048, 4, 5)]
+
+
+def test_pretrained_weights_come_from_a_local_file(tmp_path) -> None:
+    donor, taker = (Backbone("resnet50", pyramid=True, width=16) for _ in range(2))
     save_file(donor.body.state_dict(), tmp_path / "w.safetensors")
     assert load_pretrained(taker, tmp_path / "w.safetensors") > 100
     first = next(iter(donor.body.state_dict()))

@@ -176,11 +176,14 @@ class CascadeRCNN(nn.Module):
         self, index: int, deltas: Tensor, boxes: Tensor, goal: Tensor, positive: Tensor, overlap: Tensor
     ) -> Tensor:
         """Smooth L1 over the positive samples (equation 12), weighted after equation 14 where asked for."""
+        number = max(len(deltas), 1)
+        # Only these are encoded: a box that the stage before pushed out of the image has no width to divide by.
+        deltas, boxes, goal, overlap = deltas[positive], boxes[positive], goal[positive], overlap[positive]
         goals = self.coders[index].encode_single(goal, boxes)
         loss = nn.functional.smooth_l1_loss(deltas, goals, beta=1 / 9, reduction="none").sum(dim=1)
         if self.settings.soft_sampling == "box":
             loss = loss * self._soft(overlap)
-        return (loss * positive).sum() / max(len(loss), 1)
+        return loss.sum() / number
 
     def _soft(self, overlap: Tensor) -> Tensor:
         s = self.settings
