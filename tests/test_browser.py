@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -20,6 +20,13 @@ pytestmark = pytest.mark.browser
 ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
+def missing(what: str) -> NoReturn:
+    """Skip, or fail where the tests of the page are insisted on."""
+    if os.environ.get("MYELOS_REQUIRE_BROWSER") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -28,10 +35,7 @@ def browser() -> Iterator[Any]:
     except ImportError:
         path = None
     if path is None:
-        message = "chromium or playwright is missing"
-        if os.environ.get("MYELOS_REQUIRE_BROWSER") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("chromium or playwright is missing")
     with sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield running
@@ -236,7 +240,7 @@ def test_every_printed_sheet_carries_the_sentence(browser: Any, out: Path, tmp_p
     assert view.page.locator(".running.head").is_visible()
     view.page.close()
     if shutil.which("pdftotext") is None:
-        pytest.skip("pdftotext is missing: the layout was checked, the sheets were not")
+        missing("pdftotext is missing: the layout was checked, the sheets were not")
     import subprocess
 
     text = subprocess.run(

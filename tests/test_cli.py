@@ -15,6 +15,7 @@ import pytest
 
 import myelos.cli
 from fake_detector import BlobDetector
+from myelos.errors import UsageError
 from myelos.models import files
 from myelos.phantom.fields import FieldSettings, render_field
 
@@ -48,14 +49,57 @@ def myelos_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 VERBS = ["count", "recount", "demo", "detect", "info", "models", "doctor"]
-FAMILIES = [("train", "detector"), ("evaluate", "detector"), ("phantom", "slide"), ("phantom", "fields")]
+FAMILIES = [("train", "detector"), ("evaluate", "detector"), ("datasets", "box")]
+FAMILIES += [("phantom", kind) for kind in ("slide", "fields", "cells")]
 
 
-@pytest.mark.parametrize("words", [*[(verb,) for verb in VERBS], *FAMILIES, ("phantom", "cells")])
+@pytest.mark.parametrize("words", [*[(verb,) for verb in VERBS], *FAMILIES, *[(words[0],) for words in FAMILIES]])
 def test_every_help_shows_an_example(myelos_: Any, words: tuple[str, ...]) -> None:
     code, out, _ = myelos_(*words, "--help")
     assert code == 0
     assert f"myelos {' '.join(words)}" in out.split("Example", 1)[1]
+
+
+def test_help_keeps_its_brackets(myelos_: Any) -> None:
+    """Rich takes [train] for markup where it is not escaped."""
+    assert "myelos[train]" in myelos_("--help")[1]
+    assert "myelos[train]" in myelos_("train", "--help")[1]
+
+
+def test_every_verb_is_tested_for_its_help() -> None:
+    assert {command.name or command.callback.__name__ for command in myelos.cli.app.registered_commands} == set(VERBS)
+    groups = {group.name: group.typer_instance.registered_commands for group in myelos.cli.app.registered_groups}
+    assert {(name, one.callback.__name__) for name, commands in groups.items() for one in commands} == set(FAMILIES)
+
+
+def test_options_of_a_training_become_its_settings(
+    myelos_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = pytest.importorskip("myelos.training.detector", reason="needs myelos[train]")
+    seen: dict[str, Any] = {}
+
+    def train_detector(*_args: object, **options: Any) -> None:
+        seen.update(options)
+        raise UsageError("seen")
+
+    monkeypatch.setattr(detector, "train_detector", train_detector)
+    words = ("train", "detector", "--data", tmp_path, "-o", tmp_path / "model")
+    myelos_(*words, "--epochs", 2.5, "--val-fraction", 0.25, "--threads", 3)
+    assert seen["threads"] == 3
+    assert seen["recipe"].parts == pytest.approx({"train": 0.65, "choose": 0.1, "test": 0.25})
+    assert seen["recipe"].training.over(11).canvases == 28
+    myelos_(*words, "--canvases", 40)
+    assert seen["recipe"].training.over(11).canvases == 40
+    for wrong in (
+        ("--epochs", 2, "--canvases", 40),
+        ("--canvases", 0),
+        ("--val-fraction", 0.95),
+        ("--val-fraction", 0.2, "--test", tmp_path),
+    ):
+        seen.clear()
+        code, _, err = myelos_(*words, *wrong)
+        assert (code, seen) == (2, {})
+        assert wrong[0] in err
 
 
 def test_count_ends_with_the_path_of_the_report(myelos_: Any, field: Path, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script]
     here = str(Path(__file__).parent)
     killed = subprocess.Popen([*command, str(tmp_path / "killed"), here])
-    for _ in range(1200):
+    while True:  # however slow the machine is
         if (tmp_path / "killed" / "checkpoint.json").exists() or killed.poll() is not None:
             break
         time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -13,7 +14,8 @@ from myelos.errors import MyelosError
 app = typer.Typer(
     name="myelos",
     help="Reads bone-marrow and blood smears: finds the cells, names them, counts them, and says how sure it is.",
-    epilog="For research use only. Not for use in diagnostic procedures.",
+    epilog="Example: myelos count fields/*.jpg --specimen blood -o out\n\n"
+    "For research use only. Not for use in diagnostic procedures.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,6 +39,7 @@ def version(
 
 def main() -> int:
     """Entry of the program: an error raised on purpose is one sentence and an exit code, never a traceback."""
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors of files are said once, by Myelos
     try:
         code = app(standalone_mode=False)
     except MyelosError as error:

@@ -23,6 +23,10 @@ Specimen = Annotated[
 Mpp = Annotated[float | None, typer.Option(help="µm per pixel, where the file does not state it or is wrong.")]
 Model = Annotated[str | None, typer.Option(help="A shipped model's name or a .safetensors file.")]
 Threads = Annotated[int | None, typer.Option(help="Threads to use; all cores without it.")]
+Stitch = Annotated[str, typer.Option(help="overlap, or wang (the paper's stitching).")]
+FlatField = Annotated[bool, typer.Option(help="Even out the light of fields.")]
+WhitePoint = Annotated[bool, typer.Option(help="Bring the background to white.")]
+CommonScale = Annotated[bool, typer.Option(help="Bring images to the model's scale.")]
 Device = Annotated[str, typer.Option(help="cpu, or cuda where PyTorch is installed.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
@@ -67,12 +71,13 @@ def progress_bars() -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    # The time left follows from the last ten minutes: a step of a training may take longer than Rich's 30 seconds.
+    with Bars(*columns, console=Console(stderr=True), transient=True, speed_estimate_period=600) as bars:
         tasks: dict[str, Any] = {}
 
         def step(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
+                tasks[stage] = bars.add_task(stage, total=total, completed=done)  # what was there before has no speed
             bars.update(tasks[stage], completed=done, total=total)
 
         yield step

@@ -1,4 +1,4 @@
-"""`datasets box`."""
+"""`datasets box`: single-cell images as annotated fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ myelos datasets box pbc_dib_cells --scheme pbc13 --model blood --type eosinophil
 
 
 def add(app: typer.Typer) -> None:
-    family = typer.Typer(help="Prepare annotated images.", no_args_is_help=True)
+    family = typer.Typer(help="Prepare annotated images.", epilog=EPILOG, no_args_is_help=True)
     family.callback()(lambda: None)
     family.command(epilog=EPILOG)(box)
     app.add_typer(family, name="datasets")

@@ -17,15 +17,17 @@ def add(app: typer.Typer) -> None:
 def detect(
     inputs: Annotated[list[str], typer.Argument(help="Images, folders, patterns.")],
     out: common.Out,
-    specimen: common.Specimen = None,
+    specimen: Annotated[
+        str | None, typer.Option(help="marrow or blood: needed without --model.", metavar="marrow|blood")
+    ] = None,
     model: common.Model = None,
     mpp: common.Mpp = None,
     cells: Annotated[str, typer.Option(help="Of a slide: how many cells to find, or all.")] = "all",
-    stitch: Annotated[str, typer.Option(help="overlap, or wang (the paper's stitching).")] = "overlap",
+    stitch: common.Stitch = "overlap",
     force: Annotated[bool, typer.Option("--force", help="Read what seems to be no smear.")] = False,
-    flat_field: Annotated[bool, typer.Option(help="Even out the light of fields.")] = True,
-    white_point: Annotated[bool, typer.Option(help="Bring the background to white.")] = True,
-    common_scale: Annotated[bool, typer.Option(help="Bring images to the model's scale.")] = True,
+    flat_field: common.FlatField = True,
+    white_point: common.WhitePoint = True,
+    common_scale: common.CommonScale = True,
     threads: common.Threads = None,
     device: common.Device = "cpu",
     overwrite: common.Overwrite = False,

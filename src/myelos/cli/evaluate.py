@@ -1,4 +1,4 @@
-"""`evaluate detector`."""
+"""`evaluate detector`: how good a model or any program's predictions are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ myelos evaluate detector --truth labels --predictions results.json --json
 
 
 def add(app: typer.Typer) -> None:
-    family = typer.Typer(help="How good a model is, on annotated images.", no_args_is_help=True)
+    family = typer.Typer(help="How good a model is, on annotated images.", epilog=EPILOG, no_args_is_help=True)
     family.callback()(lambda: None)
     family.command(epilog=EPILOG)(detector)
     app.add_typer(family, name="evaluate")
@@ -35,9 +35,9 @@ def detector(
     threshold: Annotated[float | None, typer.Option(help="Working threshold of the score of --predictions.")] = None,
     scheme: Annotated[str | None, typer.Option(help="Label scheme whose codes the labels are.")] = None,
     mpp: common.Mpp = None,
-    stitch: Annotated[str, typer.Option(help="overlap, or wang (the paper's stitching).")] = "overlap",
-    flat_field: Annotated[bool, typer.Option(help="Even out the light of fields.")] = True,
-    white_point: Annotated[bool, typer.Option(help="Bring the background to white.")] = True,
+    stitch: common.Stitch = "overlap",
+    flat_field: common.FlatField = True,
+    white_point: common.WhitePoint = True,
     threads: common.Threads = None,
     device: common.Device = "cpu",
     as_json: common.AsJson = False,

@@ -16,7 +16,11 @@ PerMm2 = Annotated[float | None, typer.Option("--cells-per-mm2", help="Density o
 
 
 def add(app: typer.Typer) -> None:
-    family = typer.Typer(help="Synthetic smears with complete truth; the same seed gives the same bytes.")
+    family = typer.Typer(
+        help="Synthetic smears with complete truth; the same seed gives the same bytes.",
+        epilog="Example: myelos phantom slide --specimen marrow -o slide.tif",
+        no_args_is_help=True,
+    )
     family.callback()(lambda: None)
     family.command(epilog="Example: myelos phantom slide --specimen marrow -o slide.tif")(slide)
     family.command(epilog="Example: myelos phantom fields --specimen blood --count 240 -o synthetic_blood")(fields)

@@ -1,9 +1,9 @@
-"""`train detector`."""
+"""`train detector`: a model from annotated images."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,17 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from myelos.cli import common
+from myelos.errors import UsageError
 
 EPILOG = """Examples:
 
-myelos train detector --data fields -o model
+myelos train detector --data fields -o model --epochs 30 --val-fraction 0.2
 
 myelos train detector --recipe blood --data chula --data bccd -o runs/blood
 """
 
 
 def add(app: typer.Typer) -> None:
-    family = typer.Typer(help="Train a model from annotated images (needs myelos[train]).", no_args_is_help=True)
+    family = typer.Typer(
+        help=r"Train a model from annotated images (needs myelos\[train]).", epilog=EPILOG, no_args_is_help=True
+    )
     family.callback()(lambda: None)
     family.command(epilog=EPILOG)(detector)
     app.add_typer(family, name="train")
@@ -32,18 +35,27 @@ def detector(
     out: common.Out,
     recipe: Annotated[str | None, typer.Option(help="A shipped recipe's name or a .toml file.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
-    specimen: common.Specimen = None,
+    specimen: Annotated[
+        str | None, typer.Option(help="marrow or blood: what the model is for.", metavar="marrow|blood")
+    ] = None,
     scheme: Annotated[str | None, typer.Option(help="Label scheme whose types the detector names.")] = None,
     test: Annotated[
         list[Path] | None, typer.Option("--test", "--val", help="Folder kept out of everything but the figures.")
     ] = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(help="Without --test: share of --data kept out of everything but the figures.")
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="light, resnet50 or resnet101.")] = None,
     soft_sampling: Annotated[str | None, typer.Option(help="off, box or background (equations 14 and 15).")] = None,
-    canvases: Annotated[int | None, typer.Option(help="Training images in all; an epoch is one per field.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="How often, on average, a training image is cut of each field.")
+    ] = None,
+    canvases: Annotated[int | None, typer.Option(help="In place of --epochs: training images in all.")] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
     start: Annotated[str | None, typer.Option("--start", "--init", help="An earlier detector to begin with.")] = None,
     pretrained: Annotated[Path | None, typer.Option(help="ImageNet weights of the backbone, .safetensors.")] = None,
+    threads: common.Threads = None,
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> None:
@@ -51,10 +63,12 @@ def detector(
     with common.needs_training():
         from myelos.training.detector import DetectorRecipe, read_recipe, train_detector
 
-    given = {"name": name, "specimen": specimen, "scheme": scheme}
-    training = {"canvases": canvases, "rate": rate, "seed": seed}
-    architecture = {"backbone": backbone, "soft_sampling": soft_sampling}
+    if val_fraction is not None and test:
+        raise UsageError("--val-fraction and --test both say what to test on", remedy="Pass one of them")
     settings = read_recipe(recipe) if recipe else DetectorRecipe()
+    given = {"name": name, "specimen": specimen, "scheme": scheme, "parts": parts(settings.parts, val_fraction)}
+    training = {"rate": rate, "seed": seed} | amount(epochs, canvases)
+    architecture = {"backbone": backbone, "soft_sampling": soft_sampling}
     built = replace(settings.training.architecture, **stated(architecture))
     settings = replace(
         settings, **stated(given), training=replace(settings.training, **stated(training), architecture=built)
@@ -67,6 +81,7 @@ def detector(
             start=start,
             pretrained=pretrained,
             test=test or (),
+            threads=threads,
             overwrite=overwrite,
             progress=_told(progress),
         )
@@ -77,6 +92,28 @@ def detector(
     if trained.faults:
         sys.stderr.write(f"{len(trained.faults)} faults of the labels are listed in {out / 'faults.txt'}\n")
     typer.echo(str(trained.path))
+
+
+def parts(usual: Mapping[str, float], fraction: float | None) -> dict[str, float] | None:
+    """The split with another share for testing; None where the call states none. Raises UsageError."""
+    if fraction is None:
+        return None
+    if not 0 < fraction < 1 - usual["choose"]:
+        raise UsageError(
+            f"--val-fraction {fraction:g} leaves nothing to train on or to test on",
+            why=f"a share of {usual['choose']:g} is kept for choosing the threshold",
+            remedy="Pass a share such as 0.2",
+        )
+    return {"train": 1 - usual["choose"] - fraction, "choose": usual["choose"], "test": fraction}
+
+
+def amount(epochs: float | None, canvases: int | None) -> dict[str, Any]:
+    """How long to train; what the call states takes the place of what the recipe does. Raises UsageError."""
+    if epochs is not None and canvases is not None:
+        raise UsageError("--epochs and --canvases both say how long to train", remedy="Pass one of them")
+    if min(value for value in (epochs, canvases, 1) if value is not None) <= 0:
+        raise UsageError("a training needs at least one image", remedy="Pass more --epochs or --canvases")
+    return {"epochs": epochs} if epochs is not None else {} if canvases is None else {"canvases": canvases, "epochs": 0}
 
 
 def stated(options: dict[str, Any]) -> dict[str, Any]:

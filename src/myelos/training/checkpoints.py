@@ -45,7 +45,7 @@ def load_checkpoint(
     content = load_file(folder / WEIGHTS_FILE)
     if int(content["step"]) != state["step"]:
         # Killed between the two files: the weights are one interval ahead, and say so themselves.
-        state = state | {"step": int(content["step"]), "epoch": int(content["step"]) // state["steps_per_epoch"]}
+        state = state | {"step": int(content["step"])}
     for prefix, module in (("network", network), ("average", average)):
         part = {name.removeprefix(f"{prefix}/"): value for name, value in content.items() if name.startswith(prefix)}
         try:

@@ -15,22 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from myelos import __version__, taxonomy
 from myelos.datasets.layouts import read_sets
 from myelos.datasets.records import Fault, FieldRecord
 from myelos.datasets.splits import split
+from myelos.detection.prepare import scale_key
+from myelos.detection.run import worker_threads
 from myelos.errors import LabelError, UsageError
 from myelos.imaging.appearance import AppearanceSettings
 from myelos.metrics.detection import evaluate
-from myelos.models.files import ModelCard, read_card, save, sha256, tensors
+from myelos.models.files import ModelCard, find, read_card, save, sha256, tensors
 from myelos.networks.cascade import CascadeRCNN, CascadeSettings
 from myelos.networks.export import export_onnx
 from myelos.tables import prepare as prepare_folder
 from myelos.tables import write_bytes, write_json, write_run
 from myelos.training.canvases import CanvasSettings
 from myelos.training.card import card_text, draw_curve
-from myelos.training.fields import Field, counts_as_cell, load, scale_key, scales
+from myelos.training.fields import Field, counts_as_cell, load, scales
 from myelos.training.loop import TrainingSettings, predict, train
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -124,18 +127,22 @@ def train_detector(
     start: str | Path | None = None,
     pretrained: Path | None = None,
     test: Sequence[Path] = (),
+    threads: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
     """Train a detector on annotated folders and write `<out>/<name>.safetensors`, `.onnx`, curves and `run.json`.
 
     start: an earlier detector to begin with. pretrained: ImageNet weights of the backbone, safetensors. test: folders
-    kept out of everything but the quoted figures (then no test part is split off). A killed training goes on where its
-    last checkpoint is when the same command is given again.
+    kept out of everything but the quoted figures (then no test part is split off). threads: of PyTorch, for the whole
+    process; all cores where None. A killed training goes on where its last checkpoint is when the same command is given
+    again.
     Raises LabelError where nothing can be learned from the labels, ResultError for a finished `out`.
     """
     recipe = recipe or DetectorRecipe()
     _known_scheme(recipe.scheme)
+    if threads is not None:
+        torch.set_num_threads(worker_threads(threads))
     prepare_folder(out, overwrite=overwrite)
     records, faults = read_sets(data)
     _list_faults(out, faults)
@@ -170,6 +177,7 @@ def train_parts(
         raise LabelError(
             "nothing to learn from", why="no field has a box of a cell", remedy=f"See {out / 'faults.txt'}"
         )
+    recipe = replace(recipe, training=recipe.training.over(len(prepared["train"])))
     network = train(
         prepared["train"],
         types=recipe.types,
@@ -191,10 +199,6 @@ def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
 def _start(model: str | Path | None) -> dict[str, Any] | None:
     if model is None:
         return None
-    import torch
-
-    from myelos.models.files import find
-
     return {name: torch.from_numpy(value) for name, value in tensors(find(model)).items()}
 
 

@@ -1,4 +1,4 @@
-"""The recipe of the cell detector: annotated fields in, a model file with its card and graph out.
+"""The optimisation of the cell detector: prepared fields in, averaged weights out, taken up again after a kill.
 
 Learning rate, weight decay and the steps of the rate are those of Wang 2022, section 3.2; the paper names no
 optimiser, ours is AdamW. What leaves the training is the moving average of the weights.
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from myelos.errors import ModelError
 from myelos.models.suppress import padded, to_boxes
 from myelos.models.types import Boxes
 from myelos.networks.backbones import load_pretrained
@@ -33,13 +34,14 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """The optimisation. An epoch is one canvas per training field; `passes` is how many of them are run.
+    """The optimisation. An epoch is one canvas per training field.
 
-    rate, decay: section 3.2. step, factor: "decreasing 10 % every 10 × number of patches": the rate is multiplied by
-    the usual 0.1 after ten epochs. batch, warmup, average, clip: ours.
+    epochs: where not 0, `canvases` is that many per training field. rate, decay: section 3.2. step, factor: "decreasing
+    10 % every 10 × number of patches": the rate is multiplied by the usual 0.1 after ten epochs. The rest is ours.
     """
 
     canvases: int = 12_000  # in all
+    epochs: float = 0.0
     batch: int = 4
     rate: float = 5e-4
     decay: float = 1e-4
@@ -58,6 +60,10 @@ class TrainingSettings:
     def steps(self) -> int:
         return math.ceil(self.canvases / self.batch)
 
+    def over(self, fields: int) -> TrainingSettings:
+        """The settings with `canvases` in place of `epochs` of so many training fields."""
+        return replace(self, canvases=math.ceil(self.epochs * fields), epochs=0.0) if self.epochs else self
+
 
 def train(
     fields: Sequence[Field],
@@ -73,10 +79,11 @@ def train(
     """Train on prepared fields and return the averaged network; goes on from the checkpoint in `out` if there is one.
 
     weights: how often a source is drawn, relative to its natural share. start: weights of an earlier detector; types
-    that differ start anew. pretrained: ImageNet weights of the backbone. report: called every few steps with step,
-    steps, seconds left and the terms of the loss.
+    that differ start anew. pretrained: ImageNet weights of the backbone. report: called after every step with step,
+    steps, seconds left and the terms of the loss, the mean of the last ten.
     """
     out.mkdir(parents=True, exist_ok=True)
+    settings = settings.over(len(fields))
     torch.manual_seed(settings.seed)
     network = CascadeRCNN(len(types), settings.architecture)
     if pretrained:
@@ -114,7 +121,7 @@ class _Loop:
                 ahead = pool.submit(self._batch, step + 1)
                 curve.append({"step": step} | self._step(step, images, truths))
                 done = step + 1 - first
-                if report and (done % 10 == 0 or step + 1 == self.settings.steps):
+                if report:
                     left = (time.monotonic() - begun) / done * (self.settings.steps - step - 1)
                     report({"steps": self.settings.steps, "left": left} | _mean(curve[-10:]) | {"step": step + 1})
                 if (step + 1) % self.settings.checkpoint_every == 0 or step + 1 == self.settings.steps:
@@ -133,6 +140,12 @@ class _Loop:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
             terms = self.network.losses(images, truths)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
+        if not torch.isfinite(loss):  # one such step would spoil weights and averages for good
+            raise ModelError(
+                f"the loss is no number at step {step + 1}",
+                why="the learning rate may be too high",
+                remedy="Give the same command with a lower --rate: it goes on from the last checkpoint",
+            )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
