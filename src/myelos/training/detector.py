@@ -29,8 +29,8 @@ from myelos.metrics.detection import evaluate
 from myelos.models.files import ModelCard, find, read_card, save, sha256, tensors
 from myelos.networks.cascade import CascadeRCNN, CascadeSettings
 from myelos.networks.export import export_onnx
+from myelos.tables import RUN_FILE, read_run, write_bytes, write_json, write_run
 from myelos.tables import prepare as prepare_folder
-from myelos.tables import write_bytes, write_json, write_run
 from myelos.training.canvases import CanvasSettings
 from myelos.training.card import card_text, draw_curve
 from myelos.training.fields import Field, counts_as_cell, load, scales
@@ -148,10 +148,8 @@ def train_detector(
     _list_faults(out, faults)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
-    return train_parts(
-        _parts(records, recipe, test), out, recipe=recipe, start=start, pretrained=pretrained, faults=faults,
-        progress=progress,
-    )  # fmt: skip
+    parts = _unseen(_parts(records, recipe, test), start)
+    return train_parts(parts, out, recipe=recipe, start=start, pretrained=pretrained, faults=faults, progress=progress)
 
 
 def train_parts(
@@ -194,6 +192,21 @@ def train_parts(
 
 def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
     tell(stage, {"step": done, "steps": total})
+
+
+def _unseen(parts: dict[str, list[FieldRecord]], start: str | Path | None) -> dict[str, list[FieldRecord]]:
+    """The split without fields for choosing and testing that the detector to begin with has learned from.
+
+    Its `run.json` says which; a shipped model has none beside it, and then nothing is known.
+    """
+    manifest = find(start).with_name(RUN_FILE) if start is not None else None
+    if manifest is None or not manifest.is_file():
+        return parts
+    learned = set(read_run(manifest.parent)["parts"]["train"])
+    return {
+        name: part if name == "train" else [record for record in part if record.path.name not in learned]
+        for name, part in parts.items()
+    }
 
 
 def _start(model: str | Path | None) -> dict[str, Any] | None:
