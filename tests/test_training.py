@@ -259,3 +259,18 @@ def test_unknown_settings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text("[training]\nepochz = 3\n")
     with pytest.raises(UsageError, match="epochz"):
         read_recipe(tmp_path / "r.toml")
+
+
+def test_fields_that_the_start_has_learned_from_are_not_quoted(tmp_path: Path) -> None:
+    from myelos.tables import write_run
+    from myelos.training.detector import _unseen
+
+    (tmp_path / "start.safetensors").write_bytes(b"")
+    write_run(tmp_path, {"parts": {"train": ["1.png", "2.png"]}})
+    records = {
+        number: FieldRecord(tmp_path / f"{number}.png", 10, 10, np.zeros((0, 4)), (), "s") for number in range(1, 6)
+    }
+    parts = {"train": [records[1], records[3]], "choose": [records[2]], "test": [records[4], records[5]]}
+    kept = _unseen(parts, tmp_path / "start.safetensors")
+    assert kept == {"train": [records[1], records[3]], "choose": [], "test": [records[4], records[5]]}
+    assert _unseen(parts, None) == parts
