@@ -83,6 +83,11 @@ def test_links_lead_somewhere() -> None:
         assert [target for target in targets if not (document.parent / target).exists()] == [], document.name
 
 
+def test_every_document_is_linked() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert [path.name for path in (ROOT / "docs").iterdir() if f"](docs/{path.name})" not in text] == []
+
+
 def test_no_path_of_one_machine() -> None:
     for document in [README, ROOT / "CONTRIBUTING.md", ROOT / "Makefile", *(ROOT / "docs").glob("*.md")]:
         assert re.findall(r"(?<![\w.])/(?:home|work|root|tmp|Users)/\S*", document.read_text(encoding="utf-8")) == []
