@@ -120,7 +120,8 @@ def show(result: CountResult, *, as_json: bool) -> int:
         sys.stderr.write(f"set aside: {common.sentence(item.message)}\n")
     for smear in result.smears:
         name = f"{smear.name}: " if len(result.smears) > 1 else ""
-        typer.echo(f"{name}{smear.count.counted} cells counted. {smear.count.adequacy.sentence}")
+        number = smear.count.counted
+        typer.echo(f"{name}{number} cell{'' if number == 1 else 's'} counted. {smear.count.adequacy.sentence}")
         for warning in smear.warnings:
             typer.echo(f"  {warning}")
     typer.echo(str(result.report))

@@ -78,9 +78,9 @@ def nothing_left(aside: Sequence[SetAside]) -> InputError:
     kind = NotASmearError if reasons == {"no smear"} else InputError
     if len(aside) == 1:
         return kind(aside[0].message.rstrip("."))
-    shown = "; ".join(item.message.rstrip(".") for item in sorted(aside, key=lambda item: item.number)[:5])
-    more = f"; and {len(aside) - 5} more" if len(aside) > 5 else ""
-    return kind(f"none of {len(aside)} inputs can be counted", why=shown + more)
+    shown = [f"{item.message.rstrip('.')}." for item in sorted(aside, key=lambda item: item.number)[:5]]
+    more = [f"And {len(aside) - 5} more."] if len(aside) > 5 else []
+    return kind(f"none of {len(aside)} inputs can be counted", why="\n  ".join(["", *shown, *more]))
 
 
 def made_elsewhere(inputs: Inputs) -> Path | None:
