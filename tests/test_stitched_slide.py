@@ -1,0 +1,150 @@
+"""A slide stitched from real fields, from pixels to report, and the same slide as DICOM: the counts must agree.
+
+Fields of one scale and an even light lie side by side on glass. Their seams cut cells, as the rim of a field does; the
+annotated cells are therefore those of the fields. The fields took part in the training of the shipped model: this is
+a test of the path, not of the model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from myelos import tables
+from myelos.datasets.layouts import read_fields
+from myelos.datasets.records import FieldRecord
+from myelos.detection.prepare import pooled_scales, prepare, spread
+from myelos.geometry import iou_matrix
+from myelos.metrics.matching import match
+from myelos.pipeline import SmearResult, count
+from myelos.slides import open_slide
+from myelos.slides.write import write_tiff
+
+pytestmark = pytest.mark.data
+
+COLUMNS, ROWS = 10, 10  # fields; about one white cell each, so that 1 % is one cell
+MPP = 0.125  # of the slide; half the pixel of the shipped models, so that they read the second level
+GLASS = 40  # µm of empty glass around the fields
+WHITE = 240  # grey value of glass, the target of the even light
+
+
+@dataclass(frozen=True)
+class Stitched:
+    """A slide on disk and the boxes (N, 4) of its annotated white cells, level-0 pixels."""
+
+    path: Path
+    cells: NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def stitched(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Stitched:
+    records = [record for record in read_fields(data / "bccd_fields")[0] if "leukocyte" in record.types]
+    image, cells = stitch(spread(records, COLUMNS * ROWS))
+    path = tmp_path_factory.mktemp("stitched") / "blood.tif"
+    write_tiff(path, image, mpp=MPP, quality=90)
+    return Stitched(path, cells)
+
+
+@pytest.fixture(scope="module")
+def counted(stitched: Stitched) -> SmearResult:
+    return counted_slide(stitched.path, stitched.path.parent / "out")
+
+
+def read(record: FieldRecord) -> NDArray[np.uint8]:
+    return cv2.cvtColor(cv2.imread(str(record.path)), cv2.COLOR_BGR2RGB)
+
+
+def stitch(records: list[FieldRecord]) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The slide's level 0 and the boxes of its white cells; all fields have one size and one scale."""
+    assert len({(record.width, record.height) for record in records}) == 1
+    scale = pooled_scales({"all": records}, read, most=12)["all"]
+    assert scale is not None
+    factor = scale.mpp / MPP
+    fields = [prepare(read(record), factor=factor) for record in records]
+    height, width = fields[0].shape[:2]
+    margin = round(GLASS / MPP)
+    image = np.full((ROWS * height + 2 * margin, COLUMNS * width + 2 * margin, 3), WHITE, np.uint8)
+    boxes = []
+    for number, (field, record) in enumerate(zip(fields, records, strict=True)):
+        x, y = margin + number % COLUMNS * width, margin + number // COLUMNS * height
+        image[y : y + height, x : x + width] = field
+        white = np.array([name == "leukocyte" for name in record.types])
+        boxes.append(record.boxes[white] * factor + [x, y, 0, 0])
+    return image, np.concatenate(boxes)
+
+
+def counted_slide(path: Path, out: Path) -> SmearResult:
+    result = count(path, out, specimen="blood", cells="all")
+    assert result.exit_code == 0
+    return result.smears[0]
+
+
+def cell_table(smear: SmearResult) -> tuple[NDArray[np.float64], list[str], list[float]]:
+    rows = tables.read_table(smear.folder, "cells").to_pylist()
+    boxes = np.array([[row["x"], row["y"], row["width"], row["height"]] for row in rows]).reshape(-1, 4)
+    return boxes, [row["cell_type"] for row in rows], [row["score"] for row in rows]
+
+
+def test_the_slide_is_read_as_one(stitched: Stitched, counted: SmearResult) -> None:
+    (slide,) = tables.read_table(counted.folder, "slides").to_pylist()
+    with open_slide(stitched.path) as image:
+        assert (slide["width"], slide["height"]) == (image.width, image.height)
+        assert len(image.levels) >= 3
+    assert (slide["mpp_source"], slide["mpp"]) == ("file", pytest.approx(MPP, rel=1e-3))
+    assert tables.read_run(counted.folder)["status"] == "done"
+    assert counted.report.stat().st_size > 10_000
+    assert sum(row["cells"] for row in tables.read_table(counted.folder, "tiles").to_pylist()) == counted.count.cells
+
+
+def test_the_annotated_cells_are_found(
+    stitched: Stitched, counted: SmearResult, record_property: pytest.RecordProperty
+) -> None:
+    boxes, _, scores = cell_table(counted)
+    hits = int(match(stitched.cells, boxes, scores).hits.sum())
+    recall, precision = hits / len(stitched.cells), hits / max(1, len(boxes))
+    record_property("recall", recall)
+    print(f"{len(stitched.cells)} annotated, {len(boxes)} counted, recall {recall:.3f}, precision {precision:.3f}")
+    assert recall >= 0.95
+    assert precision >= 0.9
+
+
+def as_dicom(stitched: Stitched, name: str, encoding: object = None) -> Path:
+    wsidicomizer = pytest.importorskip("wsidicomizer")
+    folder = stitched.path.parent / name
+    wsidicomizer.WsiDicomizer.convert(
+        str(stitched.path), str(folder), tile_size=256, include_thumbnail=False, encoding=encoding
+    )
+    return folder
+
+
+def test_lossless_dicom_gives_the_same_cells(stitched: Stitched, counted: SmearResult) -> None:
+    """The same pixels in another format, through another reader: nothing may depend on the container."""
+    settings = pytest.importorskip("wsidicom.codec.settings")
+    folder = as_dicom(stitched, "lossless", settings.Jpeg2kSettings(levels=0))
+    with open_slide(stitched.path) as one, open_slide(folder) as other:
+        assert np.array_equal(one.read(one.bounds), other.read(other.bounds))
+    boxes, types, scores = cell_table(counted)
+    others, other_types, other_scores = cell_table(counted_slide(folder, stitched.path.parent / "out-lossless"))
+    assert types == other_types
+    assert np.allclose(boxes, others)
+    assert np.allclose(scores, other_scores, atol=1e-5)
+
+
+def test_dicom_gives_the_same_count(stitched: Stitched, counted: SmearResult) -> None:
+    """Every count within 1 %, or one cell where that is less, and the cells are the same cells.
+
+    The converter encodes the tiles of a plain TIFF anew, at its own quality: a grey level in the mean is lost.
+    """
+    folder = as_dicom(stitched, "dicom")
+    boxes, types, _ = cell_table(counted)
+    others, other_types, _ = cell_table(counted_slide(folder, stitched.path.parent / "out-dicom"))
+    one, two = Counter(types) + Counter(all=len(types)), Counter(other_types) + Counter(all=len(other_types))
+    print(f"TIFF {dict(one)}, DICOM {dict(two)}")
+    assert {name: two[name] for name in one | two if abs(one[name] - two[name]) > max(1, 0.01 * one[name])} == {}
+    assert (iou_matrix(boxes, others).max(axis=1) > 0.8).mean() >= 0.98
