@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {
+HEAVY = {  # without pydantic: newer versions of Typer import it themselves
     "torch",
     "torchvision",
     "openvino",
@@ -17,7 +17,6 @@ HEAVY = {
     "pyarrow",
     "matplotlib",
     "scipy",
-    "pydantic",
     "numpy",
     "openslide",
     "tifffile",
