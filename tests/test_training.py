@@ -22,6 +22,8 @@ from safetensors.numpy import load_file  # noqa: E402
 from myelos import models  # noqa: E402
 from myelos.datasets.records import FieldRecord  # noqa: E402
 from myelos.errors import LabelError, UsageError  # noqa: E402
+from myelos.geometry import from_corners, iou_matrix  # noqa: E402
+from myelos.networks.backbones import BACKBONES, LightBackbone  # noqa: E402
 from myelos.networks.cascade import CascadeSettings  # noqa: E402
 from myelos.training.canvases import CanvasSettings, CanvasSource, cut_out  # noqa: E402
 from myelos.training.detector import RECIPES, DetectorRecipe, read_recipe, train_detector  # noqa: E402
@@ -145,24 +147,24 @@ def test_cut_cells_are_neither_cell_nor_background() -> None:
     assert all(len(part.boxes) + len(part.ignored) <= 1 for part in seen)
 
 
-def test_training_learns_two_kinds_of_discs(tmp_path: Path) -> None:
+def test_training_learns_two_kinds_of_discs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A narrow trunk and a small weight of the boxes, whose noisy gradients of the first steps drown the types."""
     from myelos.training.loop import predict
 
-    fields = [discs(seed) for seed in range(30)]
-    quick = {"canvases": 400, "batch": 4, "warmup": 20, "rate": 2e-3, "step": 1e9, "average": 0.95}
-    settings = replace(TINY, **quick, checkpoint_every=1000, augmentation=PLAIN)
-    network = train(fields, types=("a", "b"), settings=settings, out=tmp_path)
-    right = total = 0
-    for seed in range(100, 110):
-        field = discs(seed)
+    monkeypatch.setitem(BACKBONES, "light", lambda: LightBackbone((8, 16, 24, 32)))
+    quick = {"canvases": 640, "batch": 4, "warmup": 20, "rate": 1e-3, "step": 1e9, "average": 0.9}
+    architecture = CascadeSettings(channels=16, head_width=256, regions=16, box_weight=0.1)
+    settings = replace(TINY, **quick, architecture=architecture, augmentation=replace(PLAIN, side=64))
+    fields = [discs(seed, side=64, number=1) for seed in range(30)]
+    network = train(fields, types=("a", "b"), settings=replace(settings, checkpoint_every=1000), out=tmp_path)
+    right = 0
+    for seed in range(100, 120):
+        field = discs(seed, side=64, number=1)
         found = predict(network, field.image)
-        sure = found.scores > 0.5
-        for (x1, y1, x2, y2), allowed in zip(field.boxes, field.allowed, strict=True):
-            centre = found.xywh[sure, :2] + found.xywh[sure, 2:] / 2
-            near = np.abs(centre - [(x1 + x2) / 2, (y1 + y2) / 2]).max(axis=1) < 6 if sure.any() else np.zeros(0, bool)
-            total += 1
-            right += bool(near.any() and allowed[found.types[sure][near][0]])
-    assert right / total >= 0.8, f"{right} of {total} discs found and named"
+        sure = np.flatnonzero(found.scores > 0.5)
+        near = iou_matrix(found.xywh[sure], from_corners(field.boxes))[:, 0] > 0.5
+        right += bool(near.any() and field.allowed[0, found.types[sure[near][0]]])
+    assert right >= 18, f"{right} of 20 discs found and named"
 
 
 def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
