@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,9 +31,10 @@ from myelos.imaging.plausibility import SETTINGS, judge, smear_score
 ROOT = Path(__file__).resolve().parent.parent
 STORED = ROOT / "src" / "myelos" / "imaging" / "plausibility.json"
 FIT_SEED, QUOTE_SEED = 11, 77
-FIT_COUNTS = {"photographs": 1200, "discs": 600, "tissue: CMU-1": 700, "tissue: trephine": 900, "noise": 500}
-FIT_VARIANTS, FIT_RENDERED, FIT_REAL = 3000, 280, 900  # smears made from smears; rendered; of each real set at most
-ROUNDS, LEAVES, RATE = 120, 8, 0.1
+FIT_COUNTS = {"photographs": 800, "discs": 350, "tissue: CMU-1": 450, "tissue: trephine": 600, "noise": 350}
+FIT_VARIANTS, FIT_RENDERED = 1600, 168  # smears made from smears, and rendered
+FIT_MOST = 1800  # of the images of a real set, both halves together
+ROUNDS, LEAVES, RATE, SEEDS = 120, 8, 0.1, (0, 1)
 Row = tuple[str, str, dict[str, float]]  # kind, group, features
 
 
@@ -44,29 +46,41 @@ def fit_rows(data: Path) -> tuple[list[Row], list[Row]]:
     smears += [("rendered", name, measure(image)) for name, image in rendered(5, FIT_RENDERED)]
     rng = np.random.default_rng(0)
     for name in PATTERNS:
-        paths = [path for path in smear_files(data, name) if is_for_tuning(path)]
-        smears += [(name, name, measure(read(paths[i]))) for i in rng.permutation(len(paths))[:FIT_REAL]]
+        paths = smear_files(data, name)
+        some = [paths[i] for i in rng.permutation(len(paths))[:FIT_MOST]] if len(paths) > FIT_MOST else paths
+        smears += [(name, name, measure(read(path))) for path in some if is_for_tuning(path)]
     others: list[Row] = []
     for kind in KINDS:
         if kind not in HELD_OUT:
-            images = non_smears(data, kind, FIT_SEED, FIT_COUNTS.get(kind, 300))
+            images = non_smears(data, kind, FIT_SEED, FIT_COUNTS.get(kind, 220))
             others += [(kind, group, measure(np.ascontiguousarray(image))) for group, image in images]
     return smears, others
 
 
-def train(smears: list[Row], others: list[Row]) -> tuple[list[str], object]:
-    """Boosted trees; every kind weighs by the root of its number, smears and others the same in all."""
+def train(smears: list[Row], others: list[Row], seeds: tuple[int, ...] = SEEDS) -> tuple[list[str], list[Any]]:
+    """Boosted trees, one set per seed; smears and others weigh the same in all, kinds by the root of their number."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     names = sorted(smears[0][2])
-    rows = smears + others
-    table = np.array([[row[2][name] for name in names] for row in rows])
     target = np.r_[np.ones(len(smears)), np.zeros(len(others))]
-    model = HistGradientBoostingClassifier(
-        max_iter=ROUNDS, learning_rate=RATE, max_leaf_nodes=LEAVES, min_samples_leaf=20, l2_regularization=1.0,
-        max_features=0.3, early_stopping=False, random_state=0,
-    )  # fmt: skip
-    return names, model.fit(table, target, sample_weight=_weights([row[0] for row in rows], target))
+    weights = _weights([f"{row[0]} {row[1]}" if row[0] == "variant" else row[0] for row in smears + others], target)
+    settings = {"max_iter": ROUNDS, "learning_rate": RATE, "max_leaf_nodes": LEAVES, "min_samples_leaf": 20}
+    models = [
+        HistGradientBoostingClassifier(
+            **settings, l2_regularization=1.0, max_features=0.3, early_stopping=False, random_state=seed
+        ).fit(_table(names, smears + others), target, sample_weight=weights)
+        for seed in seeds
+    ]
+    return names, models
+
+
+def _table(names: list[str], rows: list[Row]) -> NDArray[np.float64]:
+    return np.array([[row[2][name] for name in names] for row in rows])
+
+
+def _scores(names: list[str], models: list[Any], rows: list[Row]) -> NDArray[np.float64]:
+    """Mean of the models before the logistic function."""
+    return 1 / (1 + np.exp(-np.mean([model.decision_function(_table(names, rows)) for model in models], axis=0)))
 
 
 def _weights(kinds: list[str], target: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -77,40 +91,42 @@ def _weights(kinds: list[str], target: NDArray[np.float64]) -> NDArray[np.float6
     return weights * len(kinds) / 2
 
 
-def export(names: list[str], model: object) -> dict[str, object]:
-    """The trees as lists of numbers; the features that no tree asks for are left out."""
-    trees = [_tree(stage[0].nodes) for stage in model._predictors]  # the only place where scikit-learn keeps them
-    used = sorted(
-        {index for tree in trees for index, left in zip(tree["feature"], tree["left"], strict=True) if left >= 0}
-    )
+def export(names: list[str], models: list[Any]) -> dict[str, object]:
+    """The trees as lists of numbers, without the features that no tree asks for."""
+    share = 1 / len(models)  # scikit-learn keeps its trees in these private places only
+    trees = [_tree(stage[0].nodes, share) for model in models for stage in model._predictors]
+    asked = [(tree, place) for tree in trees for place, left in enumerate(tree["left"]) if left >= 0]
+    used = sorted({int(tree["feature"][place]) for tree, place in asked})
     for tree in trees:
-        tree["feature"] = [
-            used.index(index) if left >= 0 else 0 for index, left in zip(tree["feature"], tree["left"], strict=True)
-        ]
-    return {"fitted_by": "python benchmarks/plausibility.py --fit", "features": [names[index] for index in used],
-            "base": float(np.ravel(model._baseline_prediction)[0]), "trees": trees}  # fmt: skip
+        inner = zip(tree["feature"], tree["left"], strict=True)
+        tree["feature"] = [used.index(int(index)) if left >= 0 else 0 for index, left in inner]
+    return {
+        "fitted_by": "python benchmarks/plausibility.py --fit",
+        "features": [names[index] for index in used],
+        "base": share * sum(float(np.ravel(model._baseline_prediction)[0]) for model in models),
+        "trees": trees,
+    }
 
 
-def _tree(nodes: NDArray[np.void]) -> dict[str, list[float]]:
+def _tree(nodes: NDArray[np.void], share: float) -> dict[str, list[float]]:
     leaf = nodes["is_leaf"].astype(bool)
+    bounds, values = zip(leaf, nodes["num_threshold"], strict=True), zip(leaf, nodes["value"] * share, strict=True)
     return {
         "feature": [int(index) for index in nodes["feature_idx"]],
-        "threshold": [
-            0.0 if end else float(f"{value:.6g}") for end, value in zip(leaf, nodes["num_threshold"], strict=True)
-        ],
+        "threshold": [0.0 if end else float(f"{bound:.9g}") for end, bound in bounds],
         "left": [-1 if end else int(child) for end, child in zip(leaf, nodes["left"], strict=True)],
         "right": [-1 if end else int(child) for end, child in zip(leaf, nodes["right"], strict=True)],
-        "value": [float(f"{value:.5g}") if end else 0.0 for end, value in zip(leaf, nodes["value"], strict=True)],
+        "value": [float(f"{value:.5g}") if end else 0.0 for end, value in values],
     }
 
 
 def fit(data: Path) -> None:
     """Fit, store, and check that the stored trees answer as the fitted ones do."""
     smears, others = fit_rows(data)
-    names, model = train(smears, others)
-    STORED.write_text(json.dumps(export(names, model), separators=(",", ":")) + "\n", encoding="utf-8")
+    names, models = train(smears, others)
+    STORED.write_text(json.dumps(export(names, models), separators=(",", ":")) + "\n", encoding="utf-8")
     some = (smears + others)[::97]
-    theirs = model.predict_proba(np.array([[row[2][name] for name in names] for row in some]))[:, 1]
+    theirs = _scores(names, models, some)
     furthest = max(abs(smear_score(row[2]) - score) for row, score in zip(some, theirs, strict=True))
     print(f"{len(smears)} smears, {len(others)} others; stored in {STORED.name}, differing by at most {furthest:.4f}")
     across(smears, others)
@@ -122,9 +138,9 @@ def across(smears: list[Row], others: list[Row], folds: int = 10) -> None:
     fold = {group: index % folds for index, group in enumerate(groups)}
     answers: dict[str, list[bool]] = {}
     for left_out in range(folds):
-        names, model = train(smears, [row for row in others if fold[row[:2]] != left_out])
+        names, models = train(smears, [row for row in others if fold[row[:2]] != left_out], SEEDS[:1])
         apart = [row for row in others if fold[row[:2]] == left_out]
-        scores = model.predict_proba(np.array([[row[2][name] for name in names] for row in apart]))[:, 1]
+        scores = _scores(names, models, apart)
         for row, score in zip(apart, scores, strict=True):
             answers.setdefault(row[0], []).append(score < SETTINGS.threshold)
     for kind, refusals in answers.items():

@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 
-from myelos.imaging import plausibility
 from myelos.imaging.field_features import measure
 from myelos.imaging.plausibility import judge, smear_score
 
@@ -123,4 +122,3 @@ def test_same_image_same_verdict() -> None:
     before = image.copy()
     assert judge(image) == judge(image)
     assert np.array_equal(image, before)
-    assert plausibility.SETTINGS.threshold == 0.5

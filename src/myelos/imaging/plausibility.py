@@ -32,7 +32,7 @@ class PlausibilitySettings:
     the resolution is known, because cells of a large image vanish in one small view of it.
     """
 
-    threshold: float = 0.5
+    threshold: float = 0.3
     least_side: int = 32
     even_edge: float = 4.0
     large_side: int = 2400
