@@ -192,6 +192,8 @@ def _thresholds(dark: NDArray[np.uint8]) -> list[float]:
             break
         half = _otsu(lit)
         lit = lit[lit <= half]
+        if not lit.size:  # a single grey level: Otsu's threshold is 0
+            break
         background = float(np.median(lit))
         if half - background < 6:
             break
