@@ -7,6 +7,7 @@ run at a time. Precision is float32 unless the card says that less was measured 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,24 +30,30 @@ class GraphDetector:
         self.sha256 = _checked(card)
         self._model = _compile(card, threads)
         self.batch = int(self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        # Plain requests and no callbacks into Python: a thread of OpenVINO that waits for the interpreter's lock to run
+        # or to drop a callback never ends while the model is being closed by the thread that holds that lock.
+        self._requests = [self._model.create_infer_request() for _ in range(self.batch)]
+        self._lock = Lock()
 
     def __call__(self, tiles: Sequence[NDArray[np.uint8]]) -> list[Boxes]:
         """tiles: RGB (H, W, 3) uint8 with sides up to `tile` → one `Boxes` each, in the same order."""
-        import openvino as ov
+        results: list[Boxes] = []
+        with self._lock:
+            for index, tile in enumerate(tiles):
+                if index >= self.batch:
+                    results.append(self._collect(index - self.batch, tiles))
+                pixels = padded(np.ascontiguousarray(tile))[None]
+                self._requests[index % self.batch].start_async({0: pixels})
+            results += [self._collect(i, tiles) for i in range(max(0, len(tiles) - self.batch), len(tiles))]
+        return results
 
-        results: list[Boxes | None] = [None] * len(tiles)
-
-        def store(request: Any, index: int) -> None:
-            corners, scores, types = (request.get_output_tensor(i).data.copy() for i in range(3))
-            height, width = tiles[index].shape[:2]
-            results[index] = to_boxes(corners, scores, types, width=width, height=height)
-
-        queue = ov.AsyncInferQueue(self._model, self.batch)
-        queue.set_callback(store)
-        for index, tile in enumerate(tiles):
-            queue.start_async({0: padded(np.ascontiguousarray(tile))[None]}, index)
-        queue.wait_all()
-        return [boxes for boxes in results if boxes is not None]
+    def _collect(self, index: int, tiles: Sequence[NDArray[np.uint8]]) -> Boxes:
+        """The boxes of one tile, once its request is done."""
+        request = self._requests[index % self.batch]
+        request.wait()
+        corners, scores, types = (request.get_output_tensor(output).data.copy() for output in range(3))
+        height, width = tiles[index].shape[:2]
+        return to_boxes(corners, scores, types, width=width, height=height)
 
 
 def _checked(card: ModelCard) -> str:
