@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.datasets.cells import CellImage
+from myelos.datasets.cells import CellRecord
 from myelos.detection.prepare import pooled_scales, prepare, read_rgb
 from myelos.models.types import Boxes, Detector
 from myelos.tables import write_bytes
@@ -30,7 +30,7 @@ class BoxingSettings:
 
 
 def box_cells(
-    cells: Sequence[CellImage],
+    cells: Sequence[CellRecord],
     detector: Detector,
     out: Path,
     *,
@@ -73,7 +73,7 @@ def box_cells(
 
 @dataclass(frozen=True, slots=True)
 class _Boxed:
-    cell: CellImage
+    cell: CellRecord
     width: int
     height: int
     box: NDArray[np.float32]  # (4,) x y width height

@@ -1,1 +1,1 @@
-"""Torch modules: backbones, proposals, matching and sampling, cascade heads. Tensors in, tensors out."""
+"""Torch modules: backbones, proposals, matching and sampling, cascade heads, networks of single cells."""

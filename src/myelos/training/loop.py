@@ -150,7 +150,7 @@ class _Loop:
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimiser.step()
-        _follow(self.average, self.network, min(self.settings.average, (step + 1) / (step + 10)))
+        follow(self.average, self.network, min(self.settings.average, (step + 1) / (step + 10)))
         return {"loss": float(loss.detach())} | {name: float(term.detach()) for name, term in terms.items()}
 
     def _save(self, step: int, curve: list[dict[str, float]]) -> None:
@@ -201,7 +201,7 @@ def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
 
 
-def _follow(average: nn.Module, network: nn.Module, weight: float) -> None:
+def follow(average: nn.Module, network: nn.Module, weight: float) -> None:
     """Move the average towards the network; counters and other whole numbers are copied."""
     with torch.no_grad():
         for old, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):

@@ -1,0 +1,71 @@
+"""Parts of a set of single cells that share no patient and no near-duplicate.
+
+Where a unit goes is decided by a hash of its content alone, never by what else is given: a further source moves no cell
+of another one from one part to the other, so that models trained one upon the other can share their held-out cells.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from myelos.datasets.cells import CellRecord
+from myelos.datasets.duplicates import DuplicateSettings, groups, join
+from myelos.datasets.images import content_hash
+from myelos.errors import UsageError
+
+PARTS: Mapping[str, float] = {"train": 0.8, "choose": 0.05, "test": 0.15}
+_WHOLE = DuplicateSettings(crops=None)
+
+
+def cell_units(records: Sequence[CellRecord], *, duplicates: Sequence[int] | None = None) -> list[int]:
+    """A label for every cell: what shares a patient, an image or a near-duplicate of it has one label.
+
+    duplicates: labels of `datasets.duplicates.groups` over the records' images, computed where None.
+    """
+    if duplicates is None:
+        paths = list(dict.fromkeys(record.path for record in records))
+        labels = dict(zip(paths, groups(paths, _WHOLE), strict=True))
+        duplicates = [labels[record.path] for record in records]
+    first: dict[tuple[str, str], int] = {}
+    links = []
+    for index, record in enumerate(records):
+        names = [("duplicate", str(duplicates[index]))]
+        if record.group is not None:  # a patient of one set may have the number of another set's
+            names.append((record.source.split("/")[0], record.group))
+        links += [(first.setdefault(name, index), index) for name in names]
+    return join(len(records), links)
+
+
+def split_cells(
+    records: Sequence[CellRecord],
+    *,
+    fractions: Mapping[str, float] = PARTS,
+    seed: int = 0,
+    duplicates: Sequence[int] | None = None,
+) -> dict[str, list[int]]:
+    """Indices of the records by part; a unit goes where the smallest content hash of its images says.
+
+    Raises UsageError where the fractions do not add up to 1.
+    """
+    if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values(), default=0) < 0:
+        raise UsageError(f"fractions {dict(fractions)} do not add up to 1", remedy="Pass shares of the whole")
+    members: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(cell_units(records, duplicates=duplicates)):
+        members[label].append(index)
+    parts: dict[str, list[int]] = {name: [] for name in fractions}
+    for part in members.values():
+        smallest = min(content_hash(records[index].path) for index in part)
+        parts[_part(smallest, fractions, seed)] += part
+    return {name: sorted(indices) for name, indices in parts.items()}
+
+
+def _part(content: str, fractions: Mapping[str, float], seed: int) -> str:
+    """The part in whose share of the unit interval the hash falls."""
+    place = int(hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()[:13], 16) / 16**13
+    for name, share in fractions.items():
+        place -= share
+        if place < 0:
+            return name
+    return name

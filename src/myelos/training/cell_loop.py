@@ -1,0 +1,220 @@
+"""The optimisation of a classifier of single cells: crops in, averaged weights out, taken up again after a kill.
+
+The paper (Matek 2021) gives epochs and augmentation, neither optimiser nor rate nor batch: those are ours, as settings.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from myelos.errors import ModelError
+from myelos.networks.cells import CellNetwork, CellNetworkSettings
+from myelos.training.checkpoints import load_checkpoint, save_checkpoint
+from myelos.training.crops import Crop, CropSettings, draw
+from myelos.training.loop import append_curve, follow
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CellTrainingSettings:
+    """early, early_side: the first share of the training runs at a lower resolution. mix: how often two images are
+    blended. smoothing: share of the loss that goes evenly to all types. balance: 0 draws every cell as often, 1 every
+    type of every source."""
+
+    epochs: float = 60.0
+    batch: int = 64
+    rate: float = 2e-3
+    decay: float = 0.05
+    warmup: int = 150  # steps
+    average: float = 0.998
+    clip: float = 5.0
+    smoothing: float = 0.08
+    mix: float = 0.5
+    balance: float = 0.0
+    early: float = 0.4
+    early_side: int = 112
+    seed: int = 0
+    precision: str = "bf16"  # or f32
+    checkpoint_every: int = 200  # steps
+    network: CellNetworkSettings = field(default_factory=CellNetworkSettings)
+    augmentation: CropSettings = field(default_factory=CropSettings)
+
+    def steps(self, cells: int) -> int:
+        return max(1, math.ceil(self.epochs * cells / self.batch))
+
+
+def train_network(
+    crops: Sequence[Crop],
+    *,
+    types: int,
+    side: int,
+    settings: CellTrainingSettings,
+    out: Path,
+    start: dict[str, Tensor] | None = None,
+    report: Report | None = None,
+) -> CellNetwork:
+    """Train on crops and return the averaged network; goes on from the checkpoint in `out` if there is one.
+
+    start: weights of an earlier network; layers that differ start anew. report: called after every step.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    network = CellNetwork(types, settings.network)
+    if start:
+        own = network.state_dict()
+        network.load_state_dict(own | {k: v for k, v in start.items() if k in own and own[k].shape == v.shape})
+    network = network.to(memory_format=torch.channels_last)
+    average = copy.deepcopy(network).eval()
+    optimiser = torch.optim.AdamW(_decayed(network, settings.decay), lr=settings.rate)
+    state = load_checkpoint(out, network=network, average=average, optimiser=optimiser) or {"step": 0}
+    loop = _Loop(network, average, optimiser, crops, side, settings, out, _chances(crops, settings.balance))
+    loop.run(int(state["step"]), report)
+    return average
+
+
+def _decayed(network: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Weights decay; biases and the scales of normalisations do not."""
+    flat = [p for p in network.parameters() if p.ndim < 2]
+    return [
+        {"params": [p for p in network.parameters() if p.ndim >= 2], "weight_decay": decay},
+        {"params": flat, "weight_decay": 0.0},
+    ]
+
+
+def _chances(crops: Sequence[Crop], balance: float) -> NDArray[np.float64]:
+    buckets = [(crop.source, crop.cell_type) for crop in crops]
+    sizes = {bucket: buckets.count(bucket) for bucket in set(buckets)}
+    weights = np.array([sizes[bucket] ** -balance for bucket in buckets], dtype=float)
+    return weights / weights.sum()
+
+
+@dataclass(slots=True)
+class _Loop:
+    network: CellNetwork
+    average: CellNetwork
+    optimiser: torch.optim.Optimizer
+    crops: Sequence[Crop]
+    side: int
+    settings: CellTrainingSettings
+    out: Path
+    chances: NDArray[np.float64]
+
+    def run(self, first: int, report: Report | None) -> None:
+        self.network.train()
+        curve: list[dict[str, float]] = []
+        begun, last = time.monotonic(), self.settings.steps(len(self.crops))
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self._batch, first)
+            for step in range(first, last):
+                batch = ahead.result()
+                ahead = pool.submit(self._batch, step + 1)
+                curve.append({"step": step, "loss": self._step(step, last, *batch)})
+                if report:
+                    left = (time.monotonic() - begun) / (step + 1 - first) * (last - step - 1)
+                    loss = float(np.mean([row["loss"] for row in curve[-20:]]))
+                    report({"step": step + 1, "steps": last, "left": left, "loss": loss})
+                if (step + 1) % self.settings.checkpoint_every == 0 or step + 1 == last:
+                    self._save(step + 1, curve)
+                    curve = []
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """(B, 3, s, s) images and (B, T) allowed types; what a step draws depends on seed and step alone."""
+        rng = np.random.default_rng((self.settings.seed, step))
+        chosen = self._chosen(step, rng)
+        early = step < self.settings.early * self.settings.steps(len(self.crops))
+        side = self.settings.early_side if early else self.side
+        images = np.stack(
+            [draw(self.crops[i], side, side / self.side, self.settings.augmentation, rng) for i in chosen]
+        )
+        pixels = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float32))
+        allowed = torch.from_numpy(np.stack([self.crops[i].allowed for i in chosen]))
+        return pixels.contiguous(memory_format=torch.channels_last), allowed
+
+    def _chosen(self, step: int, rng: np.random.Generator) -> NDArray[np.intp]:
+        size = self.settings.batch
+        if self.settings.balance:
+            return rng.choice(len(self.crops), size, p=self.chances)
+        places = np.arange(step * size, (step + 1) * size)
+        cells, seed = len(self.crops), self.settings.seed
+        return np.array([_order(seed, place // cells, cells)[place % cells] for place in places.tolist()])
+
+    def _step(self, step: int, steps: int, pixels: Tensor, allowed: Tensor) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(step, steps, self.settings)
+        rng = np.random.default_rng((self.settings.seed, step, 1))
+        share = float(rng.beta(0.4, 0.4)) if rng.random() < self.settings.mix else 1.0
+        other = torch.from_numpy(rng.permutation(len(pixels)))
+        if share < 1:
+            pixels = share * pixels + (1 - share) * pixels[other]
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            logits = self.network(pixels)
+        terms = share * partial_loss(logits.float(), allowed, self.settings.smoothing)
+        if share < 1:
+            terms = terms + (1 - share) * partial_loss(logits.float(), allowed[other], self.settings.smoothing)
+        loss = terms.mean()
+        if not torch.isfinite(loss):  # one such step would spoil weights and averages for good
+            raise ModelError(f"the loss is no number at step {step + 1}", remedy="Lower the learning rate")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self.optimiser.step()
+        follow(self.average, self.network, min(self.settings.average, (step + 1) / (step + 10)))
+        return float(loss.detach())
+
+    def _save(self, step: int, curve: list[dict[str, float]]) -> None:
+        state = {"step": step, "settings": asdict(self.settings)}
+        save_checkpoint(self.out, network=self.network, average=self.average, optimiser=self.optimiser, state=state)
+        append_curve(self.out / "curve.csv", curve)
+
+
+def partial_loss(logits: Tensor, allowed: Tensor, smoothing: float = 0.0) -> Tensor:
+    """(N,) minus the log of the probability that falls to the types which a label leaves open.
+
+    A label of one type gives the cross entropy; one that says "immature granulocyte" leaves the stages to the network.
+    """
+    logs = logits.log_softmax(dim=1)
+    loss = -logs.masked_fill(~allowed, -torch.inf).logsumexp(dim=1)
+    return (1 - smoothing) * loss - smoothing * logs.mean(dim=1)
+
+
+def rate_at(step: int, steps: int, settings: CellTrainingSettings) -> float:
+    """A linear warm-up, then half a cosine down to a hundredth."""
+    warm = min(1.0, (step + 1) / max(settings.warmup, 1))
+    return settings.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+_ORDERS: dict[tuple[int, int, int], NDArray[np.intp]] = {}
+
+
+def _order(seed: int, epoch: int, cells: int) -> NDArray[np.intp]:
+    """The order of an epoch; only the last two are kept."""
+    key = (seed, epoch, cells)
+    if key not in _ORDERS:
+        for old in [k for k in _ORDERS if k[1] < epoch - 1]:
+            del _ORDERS[old]
+        _ORDERS[key] = np.random.default_rng((seed, epoch, 2)).permutation(cells)
+    return _ORDERS[key]
+
+
+def predict_crops(network: CellNetwork, images: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
+    """(N, S, S, 3) uint8 → (N, T) float32 logits of the module as it is."""
+    network.eval()
+    parts = []
+    with torch.inference_mode():
+        for first in range(0, len(images), batch):
+            pixels = torch.from_numpy(images[first : first + batch].transpose(0, 3, 1, 2).astype(np.float32))
+            parts.append(network(pixels.contiguous(memory_format=torch.channels_last)).numpy())
+    return np.concatenate(parts) if parts else np.zeros((0, network.head.out_features), np.float32)
