@@ -20,8 +20,9 @@ from myelos import tables
 from myelos.errors import InputError, NotASmearError, ResultError, UsageError
 from myelos.phantom.fields import FieldSettings, render_field
 from myelos.phantom.slide import write_slide
-from myelos.pipeline import CountResult, count, detect
+from myelos.pipeline import count, detect
 from myelos.smears.inputs import anonymous, find, folder_names, grouping
+from myelos.smears.results import CountResult
 
 TABLES = ("slides", "regions", "tiles", "cells", "opinions", "crops", "set_aside")
 

@@ -22,9 +22,10 @@ from myelos.datasets.records import FieldRecord
 from myelos.detection.prepare import pooled_scales, prepare, spread
 from myelos.geometry import iou_matrix
 from myelos.metrics.matching import match
-from myelos.pipeline import SmearResult, count
+from myelos.pipeline import count
 from myelos.slides import open_slide
 from myelos.slides.write import write_tiff
+from myelos.smears.results import SmearResult
 
 pytestmark = pytest.mark.data
 

@@ -9,8 +9,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from myelos import counting, tables
@@ -34,57 +33,13 @@ from myelos.smears.calls import (
     number_of_cells,
 )
 from myelos.smears.inputs import DEFAULT, SetAside, find, folder_names, grouping
+from myelos.smears.job import Job, Progress, silent
 from myelos.smears.looking import Look, look_at, with_scale, with_working_scale
 from myelos.smears.reading import read_all
+from myelos.smears.results import CountResult, SmearResult
 from myelos.smears.rows import Reading, ReadSettings
 
-Progress = Callable[[str, int, int], None]  # stage, done, total
 DEMO_SIZE = (8192, 6144)  # pixels of the demonstration's slide: about two thousand cells
-
-
-@dataclass(frozen=True)
-class SmearResult:
-    """One counted smear and the folder with its report."""
-
-    name: str
-    folder: Path
-    count: counting.Count
-    warnings: tuple[str, ...]
-    partial: bool = False
-
-    @property
-    def report(self) -> Path:
-        return self.folder / "report.html"
-
-
-@dataclass(frozen=True)
-class CountResult:
-    """What a call of `count` did; `exit_code` is 3 where inputs were set aside or a result is partial."""
-
-    out: Path
-    smears: tuple[SmearResult, ...]
-    set_aside: tuple[SetAside, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        return 3 if self.set_aside or any(smear.partial for smear in self.smears) else 0
-
-    @property
-    def report(self) -> Path:
-        """The page to open first."""
-        return self.smears[0].report if self.smears[0].folder == self.out else self.out / "index.html"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all smears of one call share."""
-
-    specimen: str | None
-    detector: Detector
-    settings: ReadSettings
-    threads: int
-    progress: Progress
-    synthetic: bool = False
 
 
 def count(
@@ -134,9 +89,9 @@ def count(
     tables.refuse_finished(Path(out), overwrite=overwrite)
     workers = worker_threads(threads)
     detector = choose_detector(model or specimen, device=device, threads=threads)
-    job = Job(specimen, detector, settings, workers, progress or _silent, synthetic)
+    job = Job(specimen, detector, settings, workers, progress or silent, synthetic)
 
-    looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=_steps(job, "looking", len(paths)))
+    looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))
     smears, ungrouped = into_smears(looks, smear_of)
     return count_smears(smears, Path(out), job, [*aside, *ungrouped], overwrite=overwrite)
 
@@ -215,7 +170,7 @@ def count_smear(
 
 def read_smear(looks: Sequence[Look], job: Job, stage: str) -> tuple[list[Reading], list[SetAside]]:
     """Readings in the order of `slide_id`, and what failed."""
-    step = _steps(job, stage, len(looks))
+    step = job.steps(stage, len(looks))
     answers = list(read_all(looks, job.detector, settings=job.settings, threads=job.threads, step=step))
     readings = [item for item in answers if isinstance(item, Reading)]
     return sorted(readings, key=lambda one: one.look.slide_id), [item for item in answers if isinstance(item, SetAside)]
@@ -265,8 +220,8 @@ def detect(
     folder, paths, workers = Path(out), find(as_list(inputs)), worker_threads(threads)
     tables.refuse_finished(folder, overwrite=overwrite)
     detector = choose_detector(model or str(specimen), device=device, threads=threads)
-    job = Job(specimen, detector, settings, workers, progress or _silent)
-    looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=_steps(job, "looking", len(paths)))
+    job = Job(specimen, detector, settings, workers, progress or silent)
+    looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))
     begun = time.monotonic()
     readings, failed = read_smear(scaled(looks, job), job, "reading")
     if not readings:
@@ -294,7 +249,7 @@ def demo(
     """A synthetic marrow slide through the main job; the slide and its truth stay in `slide/` of the result."""
     from myelos.phantom.slide import write_slide
 
-    out, tell = Path(out), progress or _silent
+    out, tell = Path(out), progress or silent
     tables.refuse_finished(out, overwrite=overwrite)
     slide = out / "slide" / "marrow.tif"
     write_slide(
@@ -326,19 +281,3 @@ def model_note(detector: Detector) -> ModelNote:
         return ModelNote(detector.name, detector.sha256)
     tested = tuple(str(name) for name in card.metrics)
     return ModelNote(detector.name, detector.sha256, "detector", card.text, tested, card.synthetic_only)
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
-
-
-def _steps(job: Job, stage: str, total: int) -> Callable[[], None]:
-    """A function to be called once per image."""
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        job.progress(stage, done, total)
-
-    return step

@@ -11,7 +11,7 @@ import typer
 from myelos.cli import common
 
 if TYPE_CHECKING:
-    from myelos.pipeline import CountResult
+    from myelos.smears.results import CountResult
 
 COUNT_EXAMPLES = """Examples:
 
