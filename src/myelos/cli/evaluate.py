@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from myelos.cli import common
+from myelos.cli import common, evaluate_cells
 from myelos.errors import UsageError
 
 EPILOG = """Examples:
@@ -22,6 +22,7 @@ def add(app: typer.Typer) -> None:
     family = typer.Typer(help="How good a model is, on annotated images.", epilog=EPILOG, no_args_is_help=True)
     family.callback()(lambda: None)
     family.command(epilog=EPILOG)(detector)
+    family.command(epilog=evaluate_cells.EPILOG)(evaluate_cells.classifier)
     app.add_typer(family, name="evaluate")
 
 

@@ -1,4 +1,4 @@
-"""`train detector`: a model from annotated images."""
+"""`train`: a model from annotated images; here the detector."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ myelos train detector --recipe blood --data chula --data bccd -o runs/blood
 
 
 def add(app: typer.Typer) -> None:
+    from myelos.cli import train_cells  # which shares options with this file
+
     family = typer.Typer(
         help=r"Train a model from annotated images (needs myelos\[train]).", epilog=EPILOG, no_args_is_help=True
     )
     family.callback()(lambda: None)
     family.command(epilog=EPILOG)(detector)
+    family.command(epilog=train_cells.EPILOG)(train_cells.classifier)
     app.add_typer(family, name="train")
 
 
@@ -61,7 +64,8 @@ def detector(
 ) -> None:
     """Train a cell detector; a killed training goes on when the same command is given again."""
     with common.needs_training():
-        from myelos.training.detector import DetectorRecipe, read_recipe, train_detector
+        from myelos.training.detector import train_detector
+        from myelos.training.detector_recipe import DetectorRecipe, read_recipe
 
     if val_fraction is not None and test:
         raise UsageError("--val-fraction and --test both say what to test on", remedy="Pass one of them")
@@ -83,7 +87,7 @@ def detector(
             test=test or (),
             threads=threads,
             overwrite=overwrite,
-            progress=_told(progress),
+            progress=told(progress),
         )
     if as_json:
         metrics = dict(trained.card.metrics)
@@ -121,7 +125,7 @@ def stated(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _told(progress: common.Progress) -> Callable[[str, dict[str, Any]], None]:
+def told(progress: common.Progress) -> Callable[[str, dict[str, Any]], None]:
     """The recipe's reports as steps of a progress bar."""
 
     def tell(stage: str, values: dict[str, Any]) -> None:

@@ -7,10 +7,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from myelos.errors import ModelError
 from myelos.models.files import ModelCard, available, find, read_card, tensors
-from myelos.models.types import Boxes, Detector
+from myelos.models.types import Boxes, Classifier, Detector
 
-__all__ = ["Boxes", "Detector", "ModelCard", "available", "find", "load", "read_card", "tensors"]
+__all__ = [
+    "Boxes",
+    "Classifier",
+    "Detector",
+    "ModelCard",
+    "available",
+    "find",
+    "load",
+    "load_classifier",
+    "read_card",
+    "tensors",
+]
 
 
 def load(model: str | Path, *, device: str = "cpu", threads: int | None = None) -> Detector:
@@ -19,7 +31,7 @@ def load(model: str | Path, *, device: str = "cpu", threads: int | None = None) 
     device: `cpu` runs the ONNX graph through OpenVINO and imports no torch; `cuda` or `cuda:N` runs the torch module.
     Raises ModelError for missing, refused and inconsistent files.
     """
-    card = read_card(find(model))
+    card = _of_kind("detector", model)
     if device == "cpu":
         from myelos.models.graph import GraphDetector
 
@@ -27,3 +39,23 @@ def load(model: str | Path, *, device: str = "cpu", threads: int | None = None) 
     from myelos.models.module import ModuleDetector
 
     return ModuleDetector(card, device=device)
+
+
+def load_classifier(model: str | Path, *, device: str = "cpu", threads: int | None = None) -> Classifier:
+    """A classifier of single cells, by name or path; devices and errors as for `load`."""
+    card = _of_kind("classifier", model)
+    if device == "cpu":
+        from myelos.models.classify import GraphClassifier
+
+        return GraphClassifier(card, threads=threads)
+    from myelos.models.classify import ModuleClassifier
+
+    return ModuleClassifier(card, device=device)
+
+
+def _of_kind(kind: str, model: str | Path) -> ModelCard:
+    card = read_card(find(model))
+    if card.kind != kind:
+        names = ", ".join(other.name for other in available() if other.kind == kind)
+        raise ModelError(f"{card.name} is no {kind}", why=f"it is a {card.kind}", remedy=f"Shipped {kind}s: {names}")
+    return card

@@ -29,13 +29,15 @@ HEADER_LIMIT = 10_000_000  # bytes; a header that claims more is hostile or dama
 class ModelCard:
     """Everything about a model that is no weight.
 
-    types: taxonomy names in the order of the outputs. mpp: µm per pixel of its input. normalisation: what is done to
-    a field before (`imaging.appearance` settings). data: training sources with licence and number of fields and
-    boxes. metrics: held-out figures with what they were measured on. text: the card for people.
+    types: taxonomy names in the order of the outputs. mpp: µm per pixel of its input. tile: side of the input in
+    pixels. threshold: of a detector the working threshold of the score, of a classifier the probability below which a
+    cell is unidentified. normalisation: what is done to an image before (`imaging.appearance` settings). data: training
+    sources with licence and number of images. metrics: held-out figures with what they were measured on. text: the card
+    for people. temperature, views: of a classifier, what its logits are divided by, and the poses it averages over.
     """
 
     name: str
-    kind: str  # detector
+    kind: str  # detector or classifier
     specimen: str  # marrow or blood
     architecture: Mapping[str, Any]
     types: tuple[str, ...]
@@ -51,6 +53,8 @@ class ModelCard:
     synthetic_only: bool = False
     version: str = ""
     onnx_sha256: str = ""
+    temperature: float = 1.0
+    views: int = 1
     path: Path = field(default=Path(), compare=False)
 
     @property

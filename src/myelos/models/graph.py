@@ -27,8 +27,8 @@ class GraphDetector:
         self.name, self.types, self.mpp, self.tile = card.name, card.types, card.mpp, card.tile
         self.threshold = card.threshold
         self.precision = "f32"
-        self.sha256 = _checked(card)
-        self._model = _compile(card, threads)
+        self.sha256 = checked(card)
+        self._model = compiled(card, threads)
         self.batch = int(self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         # Plain requests and no callbacks into Python: a thread of OpenVINO that waits for the interpreter's lock to run
         # or to drop a callback never ends while the model is being closed by the thread that holds that lock.
@@ -56,12 +56,12 @@ class GraphDetector:
         return to_boxes(corners, scores, types, width=width, height=height)
 
 
-def _checked(card: ModelCard) -> str:
+def checked(card: ModelCard) -> str:
     """SHA-256 of the weights; raises ModelError where the graph is missing or belongs to other weights."""
     if not card.graph.is_file():
         raise ModelError(
             f"{card.graph.name} is missing beside {card.path.name}",
-            remedy="`myelos train detector` writes both; keep them together",
+            remedy=f"`myelos train {card.kind}` writes both; keep them together",
         )
     if card.onnx_sha256 and sha256(card.graph) != card.onnx_sha256:
         raise ModelError(
@@ -72,7 +72,8 @@ def _checked(card: ModelCard) -> str:
     return sha256(card.path)
 
 
-def _compile(card: ModelCard, threads: int | None) -> Any:
+def compiled(card: ModelCard, threads: int | None, *, batch: int | None = None) -> Any:
+    """The graph in OpenVINO; batch: the fixed number of images of a request, as exported where None."""
     import openvino as ov
 
     core = ov.Core()
@@ -80,6 +81,9 @@ def _compile(card: ModelCard, threads: int | None) -> Any:
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
     try:
-        return core.compile_model(core.read_model(card.graph), "CPU", options)
+        model = core.read_model(card.graph)
+        if batch is not None:
+            model.reshape([batch, card.tile, card.tile, 3])
+        return core.compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise ModelError(f"{card.graph.name} cannot be run", why=str(error).strip().splitlines()[-1]) from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from myelos.models.suppress import padded, to_boxes
 from myelos.models.types import Boxes
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from myelos.networks.cascade import CascadeRCNN
 
 
@@ -25,7 +28,7 @@ class ModuleDetector:
         self.name, self.types, self.mpp, self.tile = card.name, card.types, card.mpp, card.tile
         self.threshold, self.batch, self.precision = card.threshold, 1, "f32"
         self.sha256 = sha256(card.path)
-        self.network = build(card).to(_device(device)).eval()
+        self.network = build(card).to(usable_device(device)).eval()
 
     def __call__(self, tiles: Sequence[NDArray[np.uint8]]) -> list[Boxes]:
         return [self._one(tile) for tile in tiles]
@@ -41,30 +44,46 @@ class ModuleDetector:
 
 
 def build(card: ModelCard) -> CascadeRCNN:
-    """The network of a card with its weights; raises ModelError where they do not fit each other."""
-    try:
-        import torch
-
+    """The network of a detector's card with its weights; raises ModelError where they do not fit each other."""
+    with needs_torch():
         from myelos.networks.cascade import CascadeRCNN, CascadeSettings
+    network = CascadeRCNN(len(card.types), CascadeSettings(**settings_of(card)))
+    fill(network, card)
+    return network
+
+
+@contextmanager
+def needs_torch() -> Iterator[None]:
+    """Say how to install what is missing."""
+    try:
+        yield
     except ImportError as error:
         raise MissingDependencyError(
             "this needs PyTorch", why=str(error), remedy="Install it with: pip install 'myelos[train]'"
         ) from error
-    settings: dict[str, Any] = {key: _tuples(value) for key, value in card.architecture.items()}
-    network = CascadeRCNN(len(card.types), CascadeSettings(**settings))
+
+
+def settings_of(card: ModelCard) -> dict[str, Any]:
+    """The architecture of a card, its lists as tuples."""
+    return {key: _tuples(value) for key, value in card.architecture.items()}
+
+
+def fill(network: nn.Module, card: ModelCard) -> None:
+    """Load the card's weights into the network; raises ModelError where they do not fit."""
+    import torch
+
     weights = {name: torch.from_numpy(value) for name, value in tensors(card.path).items()}
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(f"{card.path.name} does not fit its own card", why=str(error).splitlines()[0]) from error
-    return network
 
 
 def _tuples(value: object) -> object:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def _device(name: str) -> str:
+def usable_device(name: str) -> str:
     import torch
 
     if name.startswith("cuda") and not torch.cuda.is_available():

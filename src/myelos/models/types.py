@@ -51,3 +51,25 @@ class Detector(Protocol):
     def __call__(self, tiles: Sequence[NDArray[np.uint8]]) -> list[Boxes]:
         """tiles: RGB, each (height, width, 3) with sides up to `tile` → one `Boxes` a tile, in the same order."""
         ...
+
+
+class Classifier(Protocol):
+    """Names single cells shown in the middle of square crops of one common scale.
+
+    `types`: names of the taxonomy, in the order of the columns. `mpp`: µm per pixel that crops must have. `side`: of a
+    crop in pixels. `views`: poses of each crop that are averaged. `threshold`: the probability below which a cell is
+    unidentified. `scheme`: the label scheme it was taught. `name`, `sha256`: what run.json stores.
+    """
+
+    name: str
+    sha256: str
+    types: tuple[str, ...]
+    scheme: str
+    mpp: float
+    side: int
+    views: int
+    threshold: float
+
+    def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """crops: RGB, each (side, side, 3), their white point set → (N, T) probabilities; each row sums to 1."""
+        ...

@@ -52,7 +52,12 @@ def export_onnx(network: CascadeRCNN, metadata: Mapping[str, Any]) -> bytes:
             opset_version=OPSET,
             dynamo=False,
         )
-    graph = onnx.load_from_string(buffer.getvalue())
+    return finished(buffer.getvalue(), metadata)
+
+
+def finished(content: bytes, metadata: Mapping[str, Any]) -> bytes:
+    """An exported graph with its weights in half precision and `metadata`, each value as JSON unless it is text."""
+    graph = onnx.load_from_string(content)
     _halve(graph.graph)
     for key, value in metadata.items():
         entry = graph.metadata_props.add()

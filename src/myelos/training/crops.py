@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.crops import CELL_APPEARANCE, Image, window
 from myelos.datasets.cells import CellRecord
 from myelos.detection.prepare import read_rgb
 from myelos.errors import InputError, UsageError
 from myelos.imaging.appearance import AppearanceSettings, normalise
+from myelos.imaging.crops import CELL_APPEARANCE, Image, window
 from myelos.training.fields import allowed_types
 
 ROOM = 1.45  # of the window's side: what turning and shifting can bring into it

@@ -1,0 +1,83 @@
+"""Judging a classifier on folders of cells, or the answers of any program on files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from myelos import taxonomy
+from myelos.classification.evaluate import Aside, figures, predictions, scheme_classes
+from myelos.datasets.cell_sets import read_cell_sets
+from myelos.datasets.cells import CellRecord
+from myelos.datasets.records import Fault
+from myelos.errors import InputError, LabelError, UsageError
+from myelos.models.types import Classifier
+
+
+def judge_model(
+    folders: Sequence[Path],
+    classifier: Classifier,
+    *,
+    scheme: str | None = None,
+    mpp: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """The figures of a classifier on labelled cells, in the classes of a scheme (its own where None).
+
+    mpp: µm/px of sets that do not say. What cannot be read, and what has no class of the scheme, is in `set_aside`.
+    """
+    scheme = scheme or classifier.scheme
+    scheme_classes(scheme)  # an unknown scheme is said before anything is read
+    records, faults = read_cell_sets(folders, scheme=scheme)
+    probabilities, kept, aside = predictions(records, classifier, mpp=mpp, progress=progress)
+    named = [records[index] for index in kept]
+    return {"model": classifier.name} | figures(
+        named,
+        probabilities,
+        classifier.types,
+        scheme=scheme,
+        threshold=classifier.threshold,
+        aside=[*_as_aside(faults), *aside],
+    )
+
+
+def judge_files(truth: Path, said: Path, *, scheme: str | None) -> dict[str, Any]:
+    """The same figures of answers that any program made: two CSV files with the columns file,label."""
+    if scheme is None:
+        raise UsageError("the labels of two files need a scheme", remedy="Pass --scheme, such as mll21")
+    meant, answers = _labels(truth, scheme), _labels(said, scheme)
+    aside: Aside = [{"file": name, "reason": "no answer was given"} for name in meant if name not in answers]
+    names = [name for name in meant if name in answers]
+    types = sorted(set(answers.values()))
+    chosen = np.zeros((len(names), len(types)), np.float32)
+    for row, name in enumerate(names):
+        chosen[row, types.index(answers[name])] = 1.0
+    records = [CellRecord(Path(name), meant[name], truth.stem) for name in names]
+    return figures(records, chosen, types, scheme=scheme, aside=aside) | {"ece": None}
+
+
+def _labels(path: Path, scheme: str) -> dict[str, str]:
+    """file → type; raises InputError for a file of another form, LabelError for unknown labels."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read", why=str(error)) from error
+    if not rows or not {"file", "label"} <= set(rows[0]):
+        raise InputError(f"{path} has no columns file,label", why=f"it has {', '.join(rows[0]) if rows else 'no rows'}")
+    return {row["file"]: _resolved(row["label"], scheme) for row in rows}
+
+
+def _resolved(label: str, scheme: str) -> str:
+    try:
+        return taxonomy.resolve(label, scheme)
+    except LabelError:
+        return taxonomy.resolve(label)
+
+
+def _as_aside(faults: Sequence[Fault]) -> Aside:
+    return [{"file": fault.file.name, "reason": f"{fault.kind}: {fault.detail}".rstrip(": ")} for fault in faults]

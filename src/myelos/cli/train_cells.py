@@ -1,0 +1,80 @@
+"""`train classifier`: a model from images of single cells."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from myelos.cli import common
+from myelos.cli.train import parts, stated, told
+from myelos.errors import UsageError
+
+EPILOG = """Examples:
+
+myelos train classifier --data cells -o model --epochs 30
+
+myelos train classifier --recipe cells-blood --data pbc_dib_cells --data chula_wbc_fields -o runs/cells-blood
+"""
+
+
+def classifier(
+    data: Annotated[
+        list[Path], typer.Option(help="Folder of images of single cells, or of annotated fields; may be repeated.")
+    ],
+    out: common.Out,
+    recipe: Annotated[str | None, typer.Option(help="A shipped recipe's name or a .toml file.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
+    specimen: Annotated[
+        str | None, typer.Option(help="marrow or blood: what the model is for.", metavar="marrow|blood")
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="Label scheme whose classes the card quotes.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="µm per pixel of sets that do not state it.")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="Folder kept out of everything but the figures.")] = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(help="Without --test: share of --data kept out of everything but the figures.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="residual (the default), resnext50, sequential, or timm:NAME.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="How often each cell is drawn.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
+    start: Annotated[str | None, typer.Option(help="An earlier classifier to begin with.")] = None,
+    threads: common.Threads = None,
+    overwrite: common.Overwrite = False,
+    as_json: common.AsJson = False,
+) -> None:
+    """Train a classifier of single cells; a killed training goes on when the same command is given again."""
+    with common.needs_training():
+        from myelos.training.classifier import ClassifierRecipe, read_classifier_recipe, train_classifier
+
+    if val_fraction is not None and test:
+        raise UsageError("--val-fraction and --test both say what to test on", remedy="Pass one of them")
+    common.check_mpp(mpp)
+    settings = read_classifier_recipe(recipe) if recipe else ClassifierRecipe()
+    given = {"name": name, "specimen": specimen, "scheme": scheme, "parts": parts(settings.parts, val_fraction)}
+    network = replace(settings.training.network, **stated({"backbone": backbone}))
+    training = replace(settings.training, **stated({"epochs": epochs, "rate": rate, "seed": seed}), network=network)
+    settings = replace(settings, **stated(given | {"unstated_mpp": mpp}), training=training)
+    with common.needs_training(), common.progress_bars() as progress:
+        trained = train_classifier(
+            data,
+            out,
+            recipe=settings,
+            start=start,
+            test=test or (),
+            threads=threads,
+            overwrite=overwrite,
+            progress=told(progress),
+        )
+    if as_json:
+        metrics = dict(trained.card.metrics)
+        common.print_json({"model": str(trained.path), "faults": len(trained.faults), "metrics": metrics})
+        return
+    if trained.faults:
+        sys.stderr.write(f"{len(trained.faults)} images were left out or doubted: see {out / 'faults.txt'}\n")
+    typer.echo(str(trained.path))
