@@ -29,7 +29,7 @@ from myelos.datasets.layouts import read_fields, read_sets
 from myelos.datasets.records import FieldRecord
 from myelos.datasets.splits import folds, split
 from myelos.metrics.detection import evaluate
-from myelos.training.detector import DetectorRecipe, read_recipe
+from myelos.training.detector_recipe import DetectorRecipe, read_recipe
 from myelos.training.fields import Field, load, scales
 from myelos.training.loop import predict, train
 

@@ -26,9 +26,12 @@ from myelos.geometry import from_corners, iou_matrix  # noqa: E402
 from myelos.networks.backbones import BACKBONES, LightBackbone  # noqa: E402
 from myelos.networks.cascade import CascadeSettings  # noqa: E402
 from myelos.training.canvases import CanvasSettings, CanvasSource, cut_out  # noqa: E402
-from myelos.training.detector import RECIPES, DetectorRecipe, read_recipe, train_detector  # noqa: E402
+from myelos.training.detector import train_detector  # noqa: E402
+from myelos.training.detector_recipe import DetectorRecipe, read_recipe  # noqa: E402
 from myelos.training.fields import Field, allowed_types, load  # noqa: E402
 from myelos.training.loop import TrainingSettings, learning_rate, train  # noqa: E402
+from myelos.training.parts import unseen  # noqa: E402
+from myelos.training.recipe_files import RECIPES  # noqa: E402
 
 WBC5 = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte")
 PLAIN = CanvasSettings(
@@ -250,7 +253,9 @@ def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
         train_detector([data], tmp_path / "run", recipe=DetectorRecipe(scales={"data": 0.25}, training=TINY))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in RECIPES.glob("*.toml") if not path.stem.startswith("cells-"))
+)
 def test_shipped_recipes_are_read(name: str) -> None:
     recipe = read_recipe(name)
     assert recipe.name == name
@@ -265,7 +270,6 @@ def test_unknown_settings_are_refused(tmp_path: Path) -> None:
 
 def test_fields_that_the_start_has_learned_from_are_not_quoted(tmp_path: Path) -> None:
     from myelos.tables import write_run
-    from myelos.training.detector import _unseen
 
     (tmp_path / "start.safetensors").write_bytes(b"")
     write_run(tmp_path, {"parts": {"train": ["1.png", "2.png"]}})
@@ -273,6 +277,6 @@ def test_fields_that_the_start_has_learned_from_are_not_quoted(tmp_path: Path) -
         number: FieldRecord(tmp_path / f"{number}.png", 10, 10, np.zeros((0, 4)), (), "s") for number in range(1, 6)
     }
     parts = {"train": [records[1], records[3]], "choose": [records[2]], "test": [records[4], records[5]]}
-    kept = _unseen(parts, tmp_path / "start.safetensors")
+    kept = unseen(parts, tmp_path / "start.safetensors")
     assert kept == {"train": [records[1], records[3]], "choose": [], "test": [records[4], records[5]]}
-    assert _unseen(parts, None) == parts
+    assert unseen(parts, None) == parts

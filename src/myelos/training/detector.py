@@ -6,10 +6,9 @@ threshold is chosen, `test` is what the card quotes.
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,97 +16,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from myelos import __version__, taxonomy
+from myelos import __version__
 from myelos.datasets.layouts import read_sets
 from myelos.datasets.records import Fault, FieldRecord
-from myelos.datasets.splits import split
 from myelos.detection.prepare import scale_key
 from myelos.detection.run import worker_threads
-from myelos.errors import LabelError, UsageError
-from myelos.imaging.appearance import AppearanceSettings
+from myelos.errors import LabelError
 from myelos.metrics.detection import evaluate
 from myelos.models.files import ModelCard, find, read_card, save, sha256, tensors
-from myelos.networks.cascade import CascadeRCNN, CascadeSettings
+from myelos.networks.cascade import CascadeRCNN
 from myelos.networks.export import export_onnx
-from myelos.tables import RUN_FILE, read_run, write_bytes, write_json, write_run
 from myelos.tables import prepare as prepare_folder
-from myelos.training.canvases import CanvasSettings
+from myelos.tables import write_bytes, write_json, write_run
 from myelos.training.card import card_text, draw_curve
+from myelos.training.detector_recipe import DetectorRecipe, known_scheme
 from myelos.training.fields import Field, counts_as_cell, load, scales
 from myelos.training.loop import TrainingSettings, predict, train
+from myelos.training.parts import parts_of, unseen
 
-RECIPES = Path(__file__).parent / "recipes"
 Progress = Callable[[str, dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorRecipe:
-    """What is trained, from what, and how. A TOML file in `recipes/` states one completely.
-
-    scheme: label scheme whose trained types the detector names. mpp: common scale, µm/px. parts: shares of the split.
-    weights: source → how often it is drawn, relative to its natural share. scales: source → stated µm/px.
-    credits: source → licence and attribution, for the card. whole: sources of which everything is trained on, because
-    their figures come from folds. synthetic: every field is rendered.
-    """
-
-    name: str = "detector"
-    specimen: str = "blood"
-    scheme: str = "wbc5"
-    mpp: float = 0.25
-    tile: int = 640
-    parts: Mapping[str, float] = field(default_factory=lambda: {"train": 0.7, "choose": 0.1, "test": 0.2})
-    weights: Mapping[str, float] = field(default_factory=dict)
-    scales: Mapping[str, float] = field(default_factory=dict)
-    credits: Mapping[str, str] = field(default_factory=dict)
-    remarks: str = ""
-    synthetic: bool = False
-    whole: tuple[str, ...] = ()
-    split_seed: int = 0
-    appearance: AppearanceSettings = field(default_factory=AppearanceSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-
-    @property
-    def types(self) -> tuple[str, ...]:
-        return _known_scheme(self.scheme).types
-
-
-def _known_scheme(name: str) -> taxonomy.Scheme:
-    if name not in taxonomy.SCHEMES:
-        raise UsageError(f"there is no label scheme {name!r}", remedy=f"Choose one of {', '.join(taxonomy.SCHEMES)}")
-    return taxonomy.SCHEMES[name]
-
-
-def read_recipe(name: str | Path) -> DetectorRecipe:
-    """A recipe by the name of a shipped one or the path of a TOML file; raises UsageError for unknown settings."""
-    path = Path(name) if Path(name).suffix == ".toml" else RECIPES / f"{name}.toml"
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        names = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.toml")))
-        raise UsageError(f"there is no recipe {str(name)!r}", why=f"shipped are: {names}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is no valid TOML", why=str(error)) from error
-    training = content.pop("training", {})
-    training["architecture"] = _settings(CascadeSettings, training.pop("architecture", {}), path)
-    training["augmentation"] = _settings(CanvasSettings, training.pop("augmentation", {}), path)
-    content["training"] = _settings(TrainingSettings, training, path)
-    content["appearance"] = _settings(AppearanceSettings, content.pop("appearance", {}), path)
-    recipe: DetectorRecipe = _settings(DetectorRecipe, content, path)
-    return recipe
-
-
-def _settings(kind: Any, values: Mapping[str, Any], path: Path) -> Any:
-    known = {f.name for f in fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise UsageError(
-            f"{path} has no meaning for {', '.join(unknown)}",
-            remedy=f"{kind.__name__} knows: {', '.join(sorted(known))}",
-        )
-    return kind(**{key: _tuples(value) for key, value in values.items()})
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +67,7 @@ def train_detector(
     Raises LabelError where nothing can be learned from the labels, ResultError for a finished `out`.
     """
     recipe = recipe or DetectorRecipe()
-    _known_scheme(recipe.scheme)
+    known_scheme(recipe.scheme)
     if threads is not None:
         torch.set_num_threads(worker_threads(threads))
     prepare_folder(out, overwrite=overwrite)
@@ -148,7 +75,7 @@ def train_detector(
     _list_faults(out, faults)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
-    parts = _unseen(_parts(records, recipe, test), start)
+    parts = unseen(parts_of(records, recipe, test), start)
     return train_parts(parts, out, recipe=recipe, start=start, pretrained=pretrained, faults=faults, progress=progress)
 
 
@@ -194,21 +121,6 @@ def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
     tell(stage, {"step": done, "steps": total})
 
 
-def _unseen(parts: dict[str, list[FieldRecord]], start: str | Path | None) -> dict[str, list[FieldRecord]]:
-    """The split without fields for choosing and testing that the detector to begin with has learned from.
-
-    Its `run.json` says which; a shipped model has none beside it, and then nothing is known.
-    """
-    manifest = find(start).with_name(RUN_FILE) if start is not None else None
-    if manifest is None or not manifest.is_file():
-        return parts
-    learned = set(read_run(manifest.parent)["parts"]["train"])
-    return {
-        name: part if name == "train" else [record for record in part if record.path.name not in learned]
-        for name, part in parts.items()
-    }
-
-
 def _start(model: str | Path | None) -> dict[str, Any] | None:
     if model is None:
         return None
@@ -219,29 +131,6 @@ def _list_faults(out: Path, faults: Sequence[Fault]) -> None:
     counts = Counter(fault.kind for fault in faults)
     head = [f"{number} × {kind}" for kind, number in counts.most_common()] or ["no faults"]
     write_bytes(out / "faults.txt", "\n".join([*head, "", *map(str, faults), ""]).encode())
-
-
-def _parts(
-    records: Sequence[FieldRecord], recipe: DetectorRecipe, test: Sequence[Path]
-) -> dict[str, list[FieldRecord]]:
-    """The split; a set given for testing takes its near-duplicates out of the training."""
-    if not test:
-        chosen = split(records, fractions=recipe.parts, seed=recipe.split_seed)
-        parts = {name: [records[i] for i in indices] for name, indices in chosen.items()}
-        moved = [r for name in parts if name != "train" for r in parts[name] if r.source in recipe.whole]
-        parted = {name: [r for r in part if r.source not in recipe.whole] for name, part in parts.items()}
-        whole = [r for r in parts["train"] if r.source in recipe.whole] + moved
-        return parted | {"train": parted["train"] + whole}
-    held, _ = read_sets(test)
-    from myelos.datasets.duplicates import groups
-
-    labels = groups([*records, *held])
-    seen = set(labels[len(records) :])
-    rest = [record for record, label in zip(records, labels, strict=False) if label not in seen]
-    shares = {name: share for name, share in recipe.parts.items() if name != "test"}
-    total = sum(shares.values())
-    chosen = split(rest, fractions={name: share / total for name, share in shares.items()}, seed=recipe.split_seed)
-    return {name: [rest[i] for i in indices] for name, indices in chosen.items()} | {"test": list(held)}
 
 
 def _finish(
