@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from myelos import taxonomy
+from PIL import Image
+
+from myelos.datasets import tcia
+from myelos.datasets.cell_labels import find_naming, meaning
+from myelos.datasets.cell_layouts import find_cell_layout, scan
+from myelos.datasets.published import CellSet, of_scheme
 from myelos.datasets.records import Fault, FieldRecord
 from myelos.errors import LabelError
-
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
-LABEL_COLUMNS = ("fine_code", "label")  # of a manifest, the finest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,9 @@ class CellRecord:
     """One cell: the image that shows it, and its type.
 
     cell_type: a name of the taxonomy, a coarse one where the set says no more. source: the set. code: the label in the
-    set's own words. mpp: µm per pixel, None where the set does not say. group: the patient or sample, None where
-    unknown. box: (x, y, width, height) in pixels where the image is a field; None where the cell is in its middle.
-    second: further annotations of the same cell, as types.
+    set's own words, of the patient where the set labels patients. mpp: µm per pixel, None where the set does not say.
+    group: the patient or sample, None where unknown. box: (x, y, width, height) in pixels where the image is a field;
+    None where the cell is in its middle. second: further annotations of the same cell, as types.
     """
 
     path: Path
@@ -35,28 +36,46 @@ class CellRecord:
     second: tuple[str, ...] = ()
 
 
-def read_cells(folder: Path, *, scheme: str | None = None) -> tuple[list[CellRecord], list[Fault]]:
-    """All images of class folders, sorted by path. The class is the manifest's, else the name of the folder.
+def read_cells(
+    folder: Path, *, scheme: str | None = None, layout: str | None = None, cache: Path | None = None
+) -> tuple[list[CellRecord], list[Fault]]:
+    """All cells of a folder, sorted by path, and everything that is wrong with their labels.
 
-    scheme: the label scheme whose codes the set uses. Classes of unknown meaning are faults, and left out.
-    Raises LabelError where no image is usable.
+    scheme: whose codes the set uses, found where None and clear. layout: one of `CELL_LAYOUTS`, found where None.
+    cache: where images that lie in Parquet tables are written as files, `cells` inside the folder where None. Images of
+    unknown class, and those that the set calls damaged, are faults and left out. Raises LabelError where the layout or
+    the meaning of the classes is unclear, or no image is usable.
     """
-    labels = _manifest(folder)
-    source = folder.resolve().name
-    cells, faults = [], []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGES):
-        label = labels.get(path.relative_to(folder).as_posix(), path.parent.name)
-        if labels and path.relative_to(folder).as_posix() not in labels:
+    layout = layout or find_cell_layout(folder)
+    seen, faults = scan(folder, layout, cache=cache)
+    try:
+        naming = find_naming(seen, scheme)
+    except LabelError as error:
+        raise LabelError(f"{folder} has {error.what}", why=error.why, remedy=error.remedy) from None
+    known = of_scheme("aml_hehr" if layout == "tcia-aml" else naming.scheme, layout)
+    source = known.name if known and layout.startswith("tcia") else folder.resolve().name
+    cells = []
+    for cell in seen:
+        word = cell.labels.get(naming.key)
+        kind = meaning(word, naming.scheme) if word is not None else None
+        if word is None or kind is None:
+            faults.append(Fault(cell.path, None, "unknown class", f"{word} in {naming.scheme or 'no scheme'}"))
             continue
-        try:
-            cells.append(CellRecord(path, taxonomy.resolve(label, scheme), source, label))
-        except LabelError as error:
-            faults.append(Fault(path, None, "unknown class", str(error)))
-    if not cells:
-        raise LabelError(
-            f"{folder} has no image of a cell whose class is known", remedy="Name the --scheme of its codes"
-        )
+        second = tuple(filter(None, (meaning(other, naming.scheme) for other in cell.second)))
+        code = tcia.entity_of(cell) or word
+        cells.append(CellRecord(cell.path, kind, source, code, _mpp(cell.path, known), cell.group, None, second))
     return cells, faults
+
+
+def _mpp(path: Path, known: CellSet | None) -> float | None:
+    """The published µm per pixel, where the image has the published size: a resized copy has another."""
+    if known is None or known.size is None:
+        return known.mpp if known else None
+    try:
+        with Image.open(path) as image:
+            return known.mpp if image.size == known.size else None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def cells_of_fields(fields: Sequence[FieldRecord]) -> list[CellRecord]:
@@ -67,14 +86,3 @@ def cells_of_fields(fields: Sequence[FieldRecord]) -> list[CellRecord]:
         for (x, y, w, h), kind in zip(field.boxes, field.types, strict=True)
         if kind is not None
     ]
-
-
-def _manifest(folder: Path) -> dict[str, str]:
-    """Image (relative) → label; empty where there is no manifest with labels."""
-    path = folder / "manifest.csv"
-    if not path.is_file():
-        return {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    column = next((name for name in LABEL_COLUMNS if rows and name in rows[0]), None)
-    return {row["file"]: row[column] for row in rows if row.get("file")} if column else {}
