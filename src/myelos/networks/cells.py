@@ -97,9 +97,16 @@ def _resnext50(_settings: CellNetworkSettings) -> tuple[nn.Module, int]:
     return nn.Sequential(*list(whole.children())[:-2]), int(whole.fc.in_features)
 
 
+def _sequential(_settings: CellNetworkSettings) -> tuple[nn.Module, int]:
+    from myelos.networks.sequential import sequential
+
+    return sequential()
+
+
 BACKBONES: dict[str, Callable[[CellNetworkSettings], tuple[nn.Module, int]]] = {
     "residual": _residual,
     "resnext50": _resnext50,
+    "sequential": _sequential,
 }
 
 

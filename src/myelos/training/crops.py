@@ -16,6 +16,7 @@ from myelos.detection.prepare import read_rgb
 from myelos.errors import InputError, UsageError
 from myelos.imaging.appearance import AppearanceSettings, normalise
 from myelos.imaging.crops import CELL_APPEARANCE, Image, window
+from myelos.imaging.stain import perturbed
 from myelos.training.fields import allowed_types
 
 ROOM = 1.45  # of the window's side: what turning and shifting can bring into it
@@ -40,7 +41,8 @@ class Crop:
 class CropSettings:
     """How a crop is drawn. Ours; the published augmentation of Matek 2021 is `published()`.
 
-    scale: factor of the size, drawn evenly in log. shift: of the side. shear: tangent. The colours: see `recoloured`.
+    scale: factor of the size, drawn evenly in log. shift: of the side. shear: tangent. stain: strength of
+    `imaging.stain.perturbed`. The other colours: see `recoloured`.
     """
 
     scale: tuple[float, float] = (0.85, 1.18)
@@ -53,6 +55,20 @@ class CropSettings:
     blur: float = 1.2
     noise: float = 8.0
     erase: float = 0.15  # how often a piece of the window is painted over
+    stain: float = 0.0
+
+
+def published() -> CropSettings:
+    """The augmentation of Matek 2021 (Methods): any turn, mirrored, shifts to 25 %, shear to 20 %, stains perturbed.
+
+    Turning by 0 to 180° with flips both ways is turning by any angle with one. The stains' strength is that of Tellez
+    et al. 2018; no other change of colour.
+    """
+    still = (1.0, 1.0)
+    plain_colours = {"saturation": still, "contrast": still, "brightness": still}
+    return CropSettings(
+        scale=still, shift=0.25, shear=0.2, **plain_colours, tint=0.0, blur=0.0, noise=0.0, erase=0.0, stain=0.05
+    )
 
 
 def load_crops(
@@ -147,7 +163,9 @@ def plain(crop: Crop, side: int) -> Image:
 
 
 def recoloured(image: Image, settings: CropSettings, rng: np.random.Generator) -> Image:
-    """Blur, saturation, contrast (about the background), brightness, tint, noise and an erased piece."""
+    """Stain, blur, saturation, contrast (about the background), brightness, tint, noise and an erased piece."""
+    if settings.stain:
+        image = perturbed(image, settings.stain, rng)
     if settings.blur and rng.random() < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, settings.blur))
     saturation, contrast = rng.uniform(*settings.saturation), rng.uniform(*settings.contrast)
