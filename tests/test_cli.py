@@ -48,8 +48,9 @@ def myelos_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return call
 
 
-VERBS = ["count", "recount", "demo", "detect", "info", "models", "doctor"]
-FAMILIES = [("train", "detector"), ("evaluate", "detector"), ("datasets", "box")]
+VERBS = ["count", "recount", "demo", "detect", "classify", "info", "models", "doctor"]
+FAMILIES = [("train", "detector"), ("train", "classifier"), ("evaluate", "detector"), ("evaluate", "classifier")]
+FAMILIES += [("datasets", "box")]
 FAMILIES += [("phantom", kind) for kind in ("slide", "fields", "cells")]
 
 

@@ -16,7 +16,7 @@ from myelos import counting, tables
 from myelos.detection.run import DetectionSettings, worker_threads
 from myelos.errors import UsageError
 from myelos.imaging.appearance import AppearanceSettings
-from myelos.models.types import Detector
+from myelos.models.types import Classifier, Detector
 from myelos.report.elsewhere import report_elsewhere
 from myelos.report.index import write_index
 from myelos.report.input import ModelNote, Picture, ReportInput
@@ -26,6 +26,7 @@ from myelos.smears.calls import (
     Inputs,
     as_list,
     check_specimen,
+    choose_classifier,
     choose_detector,
     into_smears,
     made_elsewhere,
@@ -38,6 +39,7 @@ from myelos.smears.looking import Look, look_at, with_scale, with_working_scale
 from myelos.smears.reading import read_all
 from myelos.smears.results import CountResult, SmearResult
 from myelos.smears.rows import Reading, ReadSettings
+from myelos.smears.second_opinion import known_types, unasked
 
 DEMO_SIZE = (8192, 6144)  # pixels of the demonstration's slide: about two thousand cells
 
@@ -49,6 +51,7 @@ def count(
     specimen: str,
     mpp: float | None = None,
     model: str | Path | Detector | None = None,
+    classifier: str | Path | Classifier | None = None,
     smear_by: str | Path | None = None,
     stitch: str = "overlap",
     cells: int | str | None = None,
@@ -67,7 +70,9 @@ def count(
     inputs: image files, folders and patterns, or one `tally.csv` or QuPath `.geojson` of a count made elsewhere.
     Fields are one smear unless `smear_by` (a regular expression with one group over the name, or a CSV file,smear)
     tells them apart; a slide is a count by itself. cells: of a slide, how many to find, or "all". model: the name of
-    a shipped model, a file, or any `Detector`. synthetic: the images are, and the report says so.
+    a shipped model, a file, or any `Detector`. classifier: who gives the second opinion on each cell, "none" for
+    nobody; without it the shipped one of the specimen where no `model` is given. synthetic: the images are, and the
+    report says so.
 
     Raises UsageError for wrong options, ResultError where `out` holds a result and `overwrite` is false, InputError
     where nothing can be counted.
@@ -89,7 +94,8 @@ def count(
     tables.refuse_finished(Path(out), overwrite=overwrite)
     workers = worker_threads(threads)
     detector = choose_detector(model or specimen, device=device, threads=threads)
-    job = Job(specimen, detector, settings, workers, progress or silent, synthetic)
+    second = choose_classifier(classifier, model=model, specimen=specimen, device=device, threads=threads)
+    job = Job(specimen, detector, settings, workers, progress or silent, synthetic, second)
 
     looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))
     smears, ungrouped = into_smears(looks, smear_of)
@@ -140,14 +146,12 @@ def count_smear(
         stored["cells"],
         specimen=str(job.specimen),
         evidence=record.evidence(readings, everything),
-        known=job.detector.types,
+        known=known_types(job, readings),
         tested_on=model_note(job.detector).tested_on,
         unit="tile" if any(reading.look.by_tiles for reading in readings) else "field",
     )
-    warnings = record.warnings(readings, job.settings, job.detector, job.specimen)
-    run = record.manifest(
-        "count", name, job.specimen, job.detector, job.settings, readings, everything, seconds=time.monotonic() - begun
-    )
+    warnings = record.warnings(readings, job.settings, job.detector, job.specimen) + unasked(job, readings)
+    run = record.manifest("count", name, job, readings, everything, seconds=time.monotonic() - begun)
     write_report(
         folder,
         ReportInput(
@@ -157,7 +161,7 @@ def count_smear(
             run=run,
             crops=crops,
             pictures={one.look.slide_id: Picture(one.picture, one.picture_scale) for one in readings if one.picture},
-            models=(model_note(job.detector),),
+            models=tuple(model_note(model) for model in job.models),
             synthetic=job.synthetic,
             forced=any(reading.look.doubt for reading in readings),
             warnings=warnings,
@@ -171,7 +175,9 @@ def count_smear(
 def read_smear(looks: Sequence[Look], job: Job, stage: str) -> tuple[list[Reading], list[SetAside]]:
     """Readings in the order of `slide_id`, and what failed."""
     step = job.steps(stage, len(looks))
-    answers = list(read_all(looks, job.detector, settings=job.settings, threads=job.threads, step=step))
+    answers = list(
+        read_all(looks, job.detector, settings=job.settings, threads=job.threads, step=step, classifier=job.classifier)
+    )
     readings = [item for item in answers if isinstance(item, Reading)]
     return sorted(readings, key=lambda one: one.look.slide_id), [item for item in answers if isinstance(item, SetAside)]
 
@@ -184,7 +190,7 @@ def finish_several(
     tables.write_table(out, "set_aside", record.set_aside_rows(aside))
     record.write_names(out, smears, aside)
     counted = {result.name: result.folder.name for result in results}
-    tables.write_run(out, record.manifest_of_several("count", counted, job.detector, job.settings, aside))
+    tables.write_run(out, record.manifest_of_several("count", counted, job, aside))
 
 
 def detect(
@@ -194,6 +200,7 @@ def detect(
     specimen: str | None = None,
     mpp: float | None = None,
     model: str | Path | Detector | None = None,
+    classifier: str | Path | Classifier | None = None,
     stitch: str = "overlap",
     cells: int | str | None = "all",
     threads: int | None = None,
@@ -220,7 +227,8 @@ def detect(
     folder, paths, workers = Path(out), find(as_list(inputs)), worker_threads(threads)
     tables.refuse_finished(folder, overwrite=overwrite)
     detector = choose_detector(model or str(specimen), device=device, threads=threads)
-    job = Job(specimen, detector, settings, workers, progress or silent)
+    second = choose_classifier(classifier, model=model, specimen=specimen, device=device, threads=threads)
+    job = Job(specimen, detector, settings, workers, progress or silent, classifier=second)
     looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))
     begun = time.monotonic()
     readings, failed = read_smear(scaled(looks, job), job, "reading")
@@ -232,7 +240,7 @@ def detect(
     record.write_tables(folder, DEFAULT, specimen, readings, aside, crops=crops)
     record.write_names(folder, {DEFAULT: looks}, aside)
     seconds = time.monotonic() - begun
-    run = record.manifest("detect", DEFAULT, specimen, detector, settings, readings, aside, seconds=seconds)
+    run = record.manifest("detect", DEFAULT, job, readings, aside, seconds=seconds)
     tables.write_run(folder, run)
     return CountResult(folder, (), tuple(aside))
 
@@ -274,10 +282,10 @@ def demo(
     )
 
 
-def model_note(detector: Detector) -> ModelNote:
-    """What the model's card says of it; a detector without a card has a name only."""
-    card = getattr(detector, "card", None)
+def model_note(model: Detector | Classifier) -> ModelNote:
+    """What the model's card says of it; a model without a card has a name only."""
+    card = getattr(model, "card", None)
     if card is None:
-        return ModelNote(detector.name, detector.sha256)
+        return ModelNote(model.name, model.sha256)
     tested = tuple(str(name) for name in card.metrics)
-    return ModelNote(detector.name, detector.sha256, "detector", card.text, tested, card.synthetic_only)
+    return ModelNote(model.name, model.sha256, card.kind, card.text, tested, card.synthetic_only)

@@ -22,6 +22,13 @@ Specimen = Annotated[
 ]
 Mpp = Annotated[float | None, typer.Option(help="µm per pixel, where the file does not state it or is wrong.")]
 Model = Annotated[str | None, typer.Option(help="A shipped model's name or a .safetensors file.")]
+Classifier = Annotated[
+    str | None,
+    typer.Option(
+        help="Who gives a second opinion on each cell: a shipped model's name, a .safetensors file, or none. "
+        "Without it the shipped one of the specimen, unless --model is given."
+    ),
+]
 Threads = Annotated[int | None, typer.Option(help="Threads to use; all cores without it.")]
 Stitch = Annotated[str, typer.Option(help="overlap, or wang (the paper's stitching).")]
 FlatField = Annotated[bool, typer.Option(help="Even out the light of fields.")]

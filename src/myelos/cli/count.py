@@ -43,6 +43,7 @@ def count(
         str | None, typer.Option(help="Several smears: a pattern with one group over the name, or a CSV file,smear.")
     ] = None,
     model: common.Model = None,
+    classifier: common.Classifier = None,
     stitch: common.Stitch = "overlap",
     force: Annotated[bool, typer.Option("--force", help="Count what seems to be no smear, and say so.")] = False,
     flat_field: common.FlatField = True,
@@ -68,6 +69,7 @@ def count(
             cells=cells,
             smear_by=smear_by,
             model=model,
+            classifier=classifier,
             stitch=stitch,
             force=force,
             flat_field=flat_field,

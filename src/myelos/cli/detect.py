@@ -21,6 +21,7 @@ def detect(
         str | None, typer.Option(help="marrow or blood: needed without --model.", metavar="marrow|blood")
     ] = None,
     model: common.Model = None,
+    classifier: common.Classifier = None,
     mpp: common.Mpp = None,
     cells: Annotated[str, typer.Option(help="Of a slide: how many cells to find, or all.")] = "all",
     stitch: common.Stitch = "overlap",
@@ -43,6 +44,7 @@ def detect(
             out,
             specimen=specimen,
             model=model,
+            classifier=classifier,
             mpp=mpp,
             cells=cells,
             stitch=stitch,

@@ -42,8 +42,8 @@ class ModelNote:
 class ReportInput:
     """Everything that one report of one smear shows.
 
-    title: for people; must not carry a file name of a person's slide. cells, slides, tiles, set_aside: tables of the
-    declared schemas. run: what `run.json` will hold, as far as it is known (settings, versions, counts of inputs).
+    title: for people; must not carry a file name of a person's slide. cells, slides, tiles, set_aside, opinions: tables
+    of the declared schemas. run: what `run.json` will hold, as far as it is known (settings, versions, inputs).
     crops: cell_id → encoded image (PNG or JPEG); cells without one are listed without a picture. pictures: slide_id →
     `Picture`; slides without one are listed without boxes. synthetic: the input itself is synthetic. forced: counted
     although an input was judged to be no smear. warnings: sentences shown at the top of the page.
@@ -56,6 +56,7 @@ class ReportInput:
     slides: pa.Table = field(default_factory=lambda: _empty("slides"))
     tiles: pa.Table = field(default_factory=lambda: _empty("tiles"))
     set_aside: pa.Table = field(default_factory=lambda: _empty("set_aside"))
+    opinions: pa.Table = field(default_factory=lambda: _empty("opinions"))
     run: Mapping[str, Any] = field(default_factory=dict)
     crops: Mapping[str, bytes] = field(default_factory=dict)
     pictures: Mapping[str, Picture] = field(default_factory=dict)

@@ -34,6 +34,7 @@ from myelos.report.contents import (
 from myelos.report.images import Embedded, ImageSettings, embed_crops, embed_pictures, size
 from myelos.report.input import RESEARCH_USE, ReportInput
 from myelos.report.keys import assign
+from myelos.report.opinions import disagreement_of
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,14 @@ def render(given: ReportInput, settings: PageSettings | None = None) -> str:
         script=script,
         data=_data(given, types, cells),
         types=types,
+        label=lambda name: taxonomy.cell_type(name).label,
+        short=lambda name: taxonomy.cell_type(name).short,
         blasts=next((row for row in given.count.lineages if row.name == "blasts"), None),
         rows=rows_of(given, types),
         axis=axis_of(given.count),
         galleries=galleries_of(cells, crops, types, shown=settings.shown),
         fields=fields_of(given, cells, pictures),
+        differ=disagreement_of(given.opinions, given.cells),
         left_out=left_out_of(given, cells, crops, pictures),
         aside=aside_of(given),
         facts=facts_of(given.run),

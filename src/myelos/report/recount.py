@@ -33,7 +33,7 @@ def load(out: Path) -> ReportInput:
         why = "it was made from a tally, which has no cells"
         raise ResultError(f"{out} holds nothing to correct", why=why, remedy="Correct the tally and count it again")
     tables = {name: read_table(out, name) for name in ("cells", "slides")}
-    tables |= {name: _optional(out, name) for name in ("tiles", "set_aside")}
+    tables |= {name: _optional(out, name) for name in ("tiles", "set_aside", "opinions")}
     return ReportInput(
         title=stored["title"],
         count=again(tables["cells"], stored["count"]),
@@ -74,6 +74,7 @@ def recount(out: Path, corrections: Path) -> Path:
         slides=first.slides,
         tiles=first.tiles,
         set_aside=first.set_aside,
+        opinions=first.opinions,
         run={"recount of": out.name, "corrections": len(done), **first.run},
         crops={**first.crops, **_new_crops(cells, first)},
         pictures=first.pictures,
@@ -84,7 +85,7 @@ def recount(out: Path, corrections: Path) -> Path:
         first=first.count,
         corrections=done,
     )
-    for name in ("cells", "slides", "tiles", "set_aside", "corrections"):
+    for name in ("cells", "slides", "tiles", "set_aside", "opinions", "corrections"):
         write_table(folder, name, getattr(given, name))
     write(folder, given)
     write_run(folder, _manifest(out, corrections, first, done))

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from myelos.counting import SPECIMENS
 from myelos.errors import InputError, NotASmearError, UsageError
-from myelos.models.types import Detector
+from myelos.models.types import Classifier, Detector
 from myelos.smears.inputs import DEFAULT, SetAside
 from myelos.smears.looking import Look
 
 Inputs = str | Path | Sequence[str | Path]
 DEFAULT_CELLS = {"marrow": 500, "blood": 200}  # of a slide; the hundred of a blood count is read twice over
 MADE_ELSEWHERE = (".csv", ".geojson", ".json")
+
+
+SECOND_OPINIONS = {"blood": "cells-blood", "marrow": "cells-marrow"}  # specimen → shipped classifier
 
 
 def check_specimen(specimen: str | None) -> None:
@@ -50,6 +53,29 @@ def choose_detector(model: str | Path | Detector, *, device: str, threads: int |
     from myelos.models import load
 
     return load(model, device=device, threads=threads)
+
+
+def choose_classifier(
+    given: str | Path | Classifier | None,
+    *,
+    model: object,
+    specimen: str | None,
+    device: str,
+    threads: int | None,
+) -> Classifier | None:
+    """Who gives the second opinion: as asked for; else the shipped classifier of the specimen.
+
+    "none" asks for no second opinion. With a detector of one's own only a classifier that is named is asked.
+    """
+    from myelos.models import available, load_classifier
+
+    if given is None:
+        shipped = {card.name for card in available() if card.kind == "classifier"}
+        usual = SECOND_OPINIONS.get(str(specimen))
+        given = usual if model is None and usual in shipped else "none"
+    if not isinstance(given, str | Path):
+        return given
+    return None if str(given) == "none" else load_classifier(given, device=device, threads=threads)
 
 
 def into_smears(

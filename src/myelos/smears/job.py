@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from myelos.models.types import Detector
+from myelos.models.types import Classifier, Detector
 from myelos.smears.rows import ReadSettings
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -25,6 +25,12 @@ class Job:
     threads: int
     progress: Progress
     synthetic: bool = False
+    classifier: Classifier | None = None  # gives the second opinion
+
+    @property
+    def models(self) -> tuple[Detector | Classifier, ...]:
+        """The detector and, where there is one, the classifier."""
+        return (self.detector,) if self.classifier is None else (self.detector, self.classifier)
 
     def steps(self, stage: str, total: int) -> Callable[[], None]:
         """A function to be called once per image."""

@@ -10,11 +10,13 @@ from myelos.detection.prepare import prepare
 from myelos.detection.run import Detected, ahead, ask, batches, resolve
 from myelos.detection.tiling import Tile
 from myelos.errors import InputError, NotASmearError, ResolutionError
+from myelos.imaging.appearance import normalise
 from myelos.imaging.sharpness import sharpness
-from myelos.models.types import Detector
+from myelos.models.types import Classifier, Detector
 from myelos.smears.inputs import SetAside
 from myelos.smears.looking import Look, read_whole
 from myelos.smears.rows import Image, Reading, ReadSettings, around, cell_rows, cut, jpeg, png, tile_plan, tile_rows
+from myelos.smears.second_opinion import from_field, scale_for, with_second_opinion
 from myelos.smears.whole_slides import read_slide
 
 
@@ -25,8 +27,12 @@ def read_all(
     settings: ReadSettings,
     threads: int,
     step: Callable[[], None],
+    classifier: Classifier | None = None,
 ) -> Iterator[Reading | SetAside]:
-    """Every image of a smear, fields before slides, each in the order of `looks`."""
+    """Every image of a smear, fields before slides, each in the order of `looks`.
+
+    classifier: gives a second opinion on the cells of images that it fits.
+    """
     fields = [look for look in looks if not look.by_tiles]
     loaded = ahead(lambda look: _tried(_load, look, detector, settings), fields, threads=threads, depth=4 + threads)
     for group in batches(loaded, 4):  # a few fields at a time keep every core of the detector busy
@@ -35,12 +41,14 @@ def read_all(
         for item in group:
             step()
             yield (
-                _finish_field(item, found[item.look.slide_id], detector, settings) if isinstance(item, _Field) else item
+                _finish_field(item, found[item.look.slide_id], detector, settings, classifier)
+                if isinstance(item, _Field)
+                else item
             )
     for look in looks:
         if look.by_tiles:
             yield _tried(
-                lambda one, *_: read_slide(one, detector, settings=settings, threads=threads), look, detector, settings
+                lambda one: read_slide(one, detector, settings=settings, threads=threads, classifier=classifier), look
             )
             step()
 
@@ -82,8 +90,14 @@ def _detect_fields(fields: Sequence[_Field], detector: Detector, settings: ReadS
     return results
 
 
-def _finish_field(item: _Field, found: Detected, detector: Detector, settings: ReadSettings) -> Reading:
+def _finish_field(
+    item: _Field, found: Detected, detector: Detector, settings: ReadSettings, classifier: Classifier | None
+) -> Reading:
     cells, opinions = cell_rows(item.look, found.cells, detector)
+    mpp = scale_for(classifier, item.look, settings)
+    if classifier is not None and cells and mpp:
+        cut_out = from_field(normalise(item.rgb, settings.appearance), mpp, classifier)
+        cells, opinions = with_second_opinion(cells, opinions, cut_out, classifier)
     crops = {row["cell_id"]: png(cut(item.rgb, around(row, settings))) for row in cells}
     sharp = {tile.index: sharpness(tile.cut(item.prepared), detector.mpp) for tile in item.tiles}
     scale = min(1.0, settings.picture / max(item.rgb.shape[:2]))

@@ -16,17 +16,19 @@ import pyarrow as pa
 
 import myelos
 from myelos import tables
+from myelos.classification.opinion import RULE as SECOND_RULE
 from myelos.errors import ResultError
 from myelos.metrics.adequacy import Evidence
-from myelos.models.types import Detector
+from myelos.models.types import Classifier, Detector
 from myelos.smears.inputs import SetAside, label
+from myelos.smears.job import Job
 from myelos.smears.looking import Look
 from myelos.smears.rows import Reading, ReadSettings, chosen
 
 FORMAT = "myelos-run-1"
 RULE = "the adopted type of a cell is the most probable type of the detector"
 RESEARCH_USE = "For research use only. Not for use in diagnostic procedures."
-REPORTED = ("slides", "tiles", "cells", "set_aside")  # tables that a report shows
+REPORTED = ("slides", "tiles", "cells", "set_aside", "opinions")  # tables that a report shows
 
 
 def write_tables(
@@ -171,9 +173,7 @@ def warnings(
 def manifest(
     verb: str,
     smear: str,
-    specimen: str | None,
-    detector: Detector,
-    settings: ReadSettings,
+    job: Job,
     readings: Sequence[Reading],
     aside: Sequence[SetAside],
     *,
@@ -184,29 +184,27 @@ def manifest(
     return _head(verb) | {
         "status": "partial" if any(reading.partial for reading in readings) else "done",
         "smear": smear,
-        "specimen": specimen,
+        "specimen": job.specimen,
         "inputs": [{key: getattr(reading.look, key) for key in look_keys} for reading in readings],
         "cells": sum(len(reading.cells) for reading in readings),
         "read": evidence(readings, aside).read,
         "set_aside": dict(sorted(Counter(item.reason for item in aside).items())),
-        "models": [model_entry(detector)],
-        "rule": RULE,
-        "settings": dataclasses.asdict(settings),
+        "models": [model_entry(model) for model in job.models],
+        "rule": RULE if job.classifier is None else SECOND_RULE,
+        "settings": dataclasses.asdict(job.settings),
         "versions": versions(),
         "seconds": round(seconds, 3),
     }
 
 
-def manifest_of_several(
-    verb: str, folders: Mapping[str, str], detector: Detector, settings: ReadSettings, aside: Sequence[SetAside]
-) -> dict[str, Any]:
+def manifest_of_several(verb: str, folders: Mapping[str, str], job: Job, aside: Sequence[SetAside]) -> dict[str, Any]:
     """`run.json` of a folder of smears; each smear has its own below."""
     return _head(verb) | {
         "status": "done",
         "smears": dict(folders),
         "set_aside": dict(sorted(Counter(item.reason for item in aside).items())),
-        "models": [model_entry(detector)],
-        "settings": dataclasses.asdict(settings),
+        "models": [model_entry(model) for model in job.models],
+        "settings": dataclasses.asdict(job.settings),
         "versions": versions(),
     }
 
@@ -226,15 +224,15 @@ def _head(verb: str) -> dict[str, Any]:
     return {"format": FORMAT, "research_use": RESEARCH_USE, "verb": verb, "version": myelos.__version__}
 
 
-def model_entry(detector: Detector) -> dict[str, Any]:
+def model_entry(model: Detector | Classifier) -> dict[str, Any]:
     return {
-        "name": detector.name,
-        "sha256": detector.sha256,
-        "precision": getattr(detector, "precision", None),
-        "types": list(detector.types),
-        "mpp": detector.mpp,
-        "tile": detector.tile,
-        "threshold": detector.threshold,
+        "name": model.name,
+        "sha256": model.sha256,
+        "precision": getattr(model, "precision", None),
+        "types": list(model.types),
+        "mpp": model.mpp,
+        "tile": model.side if hasattr(model, "side") else model.tile,
+        "threshold": model.threshold,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +16,24 @@ from myelos.geometry import Box
 from myelos.imaging.appearance import AppearanceSettings, estimate_illumination, normalise
 from myelos.imaging.scale import estimate_mpp
 from myelos.imaging.sharpness import sharpness
-from myelos.models.types import Detector
+from myelos.models.types import Classifier, Detector
 from myelos.regions import Readable, readable
 from myelos.slides import open_slide
 from myelos.slides.base import MPP_RANGE, Resolution, Slide
 from myelos.smears.looking import Look, doubt
 from myelos.smears.rows import Image, Reading, ReadSettings, around, cell_rows, chosen, jpeg, png, tile_plan, tile_rows
+from myelos.smears.second_opinion import from_slide, scale_for, with_second_opinion
 
 
-def read_slide(look: Look, detector: Detector, *, settings: ReadSettings, threads: int) -> Reading:
-    """Tiles in random order within the readable area until enough cells were found.
+def read_slide(
+    look: Look,
+    detector: Detector,
+    *,
+    settings: ReadSettings,
+    threads: int,
+    classifier: Classifier | None = None,
+) -> Reading:
+    """Tiles in random order within the readable area until enough cells were found; a second opinion on each.
 
     Raises ResolutionError where no scale is known and no red cells tell it, NotASmearError where nothing is readable
     or what is there is no smear.
@@ -42,7 +51,11 @@ def read_slide(look: Look, detector: Detector, *, settings: ReadSettings, thread
         found = detect(
             reader, tiles, detector, settings=settings.detection, threads=threads, enough=lambda number: number >= goal
         )
-        return _finish_slide(replace(look, doubt=why), slide, area, found, reader.sharp, detector, settings)
+        rows = cell_rows(look, found.cells, detector)
+        mpp = scale_for(classifier, look, settings)
+        if classifier is not None and mpp:
+            rows = with_second_opinion(*rows, from_slide(reader.lit, slide, mpp, classifier), classifier)
+        return _finish_slide(replace(look, doubt=why), slide, area, found, reader.sharp, rows, settings)
 
 
 def tiles_to_read(look: Look, area: Readable, detector: Detector, settings: ReadSettings) -> list[Tile]:
@@ -71,6 +84,11 @@ class TileReader:
         rgb = normalise(pixels, self._levels, illumination=self._light)
         self.sharp[tile.index] = sharpness(rgb, self._mpp)
         return rgb
+
+    def lit(self, slide: Slide, box: Box, downsample: float) -> Image | None:
+        """Any box with the same white, None where a damaged part of the file lies in it."""
+        pixels = _pixels(slide, box, downsample)
+        return None if pixels is None else normalise(pixels, self._levels, illumination=self._light)
 
 
 def scaled(look: Look, slide: Slide, settings: ReadSettings) -> Look:
@@ -118,10 +136,10 @@ def _finish_slide(
     area: Readable,
     found: Detected,
     sharp: dict[int, float],
-    detector: Detector,
+    rows: tuple[list[dict[str, Any]], list[dict[str, Any]]],
     settings: ReadSettings,
 ) -> Reading:
-    cells, opinions = cell_rows(look, found.cells, detector)
+    cells, opinions = rows
     crops = {}
     for row in chosen(cells, settings.crops):
         pixels = _pixels(slide, around(row, settings), 1.0)

@@ -1,0 +1,63 @@
+"""The second opinion on a detected cell: whether a classifier may speak, and whose word is adopted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myelos import taxonomy
+from myelos.models.types import Classifier
+
+RULE = (
+    "the adopted type of a cell is the classifier's most probable type where its probability reaches the threshold for "
+    "unidentified cells, else the most probable type of the detector"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpinionSettings:
+    """coarsest: µm per pixel above which an image shows too little for the classifier, as a multiple of its own."""
+
+    coarsest: float = 1.7
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What a cell is called, how probable that is, and whether both opinions agree as far as they say the same."""
+
+    cell_type: str
+    probability: float
+    agree: bool
+
+
+def unfit(
+    classifier: Classifier, *, specimen: str | None, mpp: float | None, settings: OpinionSettings | None = None
+) -> str:
+    """Why a classifier does not fit an image; empty where it does."""
+    settings = settings or OpinionSettings()
+    card = getattr(classifier, "card", None)
+    if card is not None and specimen and card.specimen not in ("", specimen):
+        return f"{classifier.name} was made for {card.specimen}"
+    if mpp is None:
+        return f"{classifier.name} needs a known scale"
+    if mpp > settings.coarsest * classifier.mpp:
+        return f"{mpp:.2f} µm per pixel show too little for {classifier.name}, which was taught {classifier.mpp:g}"
+    return ""
+
+
+def adopt(
+    first: str, first_probability: float, types: Sequence[str], probabilities: NDArray[np.float32], threshold: float
+) -> Adopted:
+    """The rule over two opinions. first: the detector's type; types, probabilities: (T,) of the classifier."""
+    best = int(probabilities.argmax())
+    second, probability = types[best], float(probabilities[best])
+    agree = akin(first, second)
+    return Adopted(second, probability, agree) if probability >= threshold else Adopted(first, first_probability, agree)
+
+
+def akin(one: str, other: str) -> bool:
+    """Whether two types do not contradict each other: equal, or one a coarser word for the other."""
+    return one in taxonomy.ancestors(other) or other in taxonomy.ancestors(one)

@@ -1,0 +1,65 @@
+"""`classify`: names for images of single cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from myelos.cli import common
+
+
+def add(app: typer.Typer) -> None:
+    app.command(epilog="Example: myelos classify cells/*.jpg --model cells-blood --mpp 0.1 -o names.csv")(classify)
+
+
+def classify(
+    inputs: Annotated[list[str], typer.Argument(help="Images of single cells, folders, patterns.")],
+    model: Annotated[str, typer.Option(help="A shipped classifier's name or a .safetensors file.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="CSV file to write; without it the names are printed.")
+    ] = None,
+    mpp: common.Mpp = None,
+    threads: common.Threads = None,
+    device: common.Device = "cpu",
+    overwrite: common.Overwrite = False,
+    as_json: common.AsJson = False,
+) -> int:
+    """Name the cell in the middle of each image, with the probability and the runner-up."""
+    from myelos.classification.naming import name_cells
+    from myelos.errors import InputError, ResultError
+    from myelos.models import load_classifier
+    from myelos.smears.inputs import find
+    from myelos.tables import write_bytes
+
+    common.check_mpp(mpp)
+    if out is not None and out.exists() and not overwrite:
+        raise ResultError(f"{out} exists", remedy="Pass --overwrite to replace it, or another -o")
+    paths = find(inputs)
+    classifier = load_classifier(model, device=device, threads=threads)
+    with common.progress_bars() as progress:
+        named = name_cells(
+            paths, classifier, mpp=mpp, progress=lambda done, total: progress("naming cells", done, total)
+        )
+    rows = named.rows()
+    if not rows:
+        raise InputError("no image could be read", why="; ".join(item["reason"] for item in named.aside[:3]))
+    for item in named.aside:
+        sys.stderr.write(f"set aside: {item['file']}: {common.sentence(item['reason'])}\n")
+    if as_json:
+        common.print_json({"cells": rows, "set_aside": named.aside})
+    else:
+        sink = io.StringIO()
+        writer = csv.DictWriter(sink, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        if out is None:
+            typer.echo(sink.getvalue(), nl=False)
+        else:
+            write_bytes(out, sink.getvalue().encode())
+            typer.echo(str(out))
+    return 3 if named.aside else 0
