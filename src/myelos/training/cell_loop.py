@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from myelos.errors import ModelError
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
-from myelos.training.checkpoints import load_checkpoint, save_checkpoint
+from myelos.training.checkpoints import check_same, load_checkpoint, save_checkpoint
 from myelos.training.crops import Crop, CropSettings, draw
+from myelos.training.fingerprint import fingerprint, starting_weights
 from myelos.training.loop import append_curve, follow
 
 Report = Callable[[dict[str, Any]], None]
@@ -64,13 +65,18 @@ def train_network(
     settings: CellTrainingSettings,
     out: Path,
     start: dict[str, Tensor] | None = None,
+    anew: bool = False,
     report: Report | None = None,
 ) -> CellNetwork:
     """Train on crops and return the averaged network; goes on from the checkpoint in `out` if there is one.
 
-    start: weights of an earlier network; layers that differ start anew. report: called after every step.
+    start: weights of an earlier network; layers that differ start anew. anew: replace a checkpoint of other settings or
+    data. report: called after every step. Raises ResultError where the checkpoint is of other settings or data.
     """
     out.mkdir(parents=True, exist_ok=True)
+    begun = {"types": types, "side": side, "start": starting_weights(start)}
+    identity = fingerprint(begun | asdict(settings), _aspects(crops))
+    check_same(out, identity, anew=anew)
     torch.manual_seed(settings.seed)
     network = CellNetwork(types, settings.network)
     if start:
@@ -80,9 +86,17 @@ def train_network(
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(_decayed(network, settings.decay), lr=settings.rate)
     state = load_checkpoint(out, network=network, average=average, optimiser=optimiser) or {"step": 0}
-    loop = _Loop(network, average, optimiser, crops, side, settings, out, _chances(crops, settings.balance))
+    loop = _Loop(network, average, optimiser, crops, side, settings, out, _chances(crops, settings.balance), identity)
     loop.run(int(state["step"]), report)
     return average
+
+
+def _aspects(crops: Sequence[Crop]) -> dict[str, list[Any]]:
+    return {
+        "names of the images": [(crop.source, crop.name) for crop in crops],
+        "contents of the images": [crop.image[::8, ::8] for crop in crops],
+        "types": [(crop.cell_type, crop.allowed) for crop in crops],
+    }
 
 
 def _decayed(network: nn.Module, decay: float) -> list[dict[str, Any]]:
@@ -111,6 +125,7 @@ class _Loop:
     settings: CellTrainingSettings
     out: Path
     chances: NDArray[np.float64]
+    identity: dict[str, Any]
 
     def run(self, first: int, report: Report | None) -> None:
         self.network.train()
@@ -175,7 +190,7 @@ class _Loop:
         return float(loss.detach())
 
     def _save(self, step: int, curve: list[dict[str, float]]) -> None:
-        state = {"step": step, "settings": asdict(self.settings)}
+        state = {"step": step, "settings": asdict(self.settings), "fingerprint": self.identity}
         save_checkpoint(self.out, network=self.network, average=self.average, optimiser=self.optimiser, state=state)
         append_curve(self.out / "curve.csv", curve)
 

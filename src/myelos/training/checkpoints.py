@@ -1,6 +1,7 @@
 """Checkpoints of a training as safetensors and JSON: weights, averages, optimiser and the state of chance.
 
 A training that is killed and taken up again gives the same weights as one that ran through: a test holds that.
+Settings and data must be the same (`fingerprint`); otherwise it starts anew where that is allowed, or not at all.
 """
 
 from __future__ import annotations
@@ -14,9 +15,51 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from myelos.errors import ResultError
-from myelos.tables import write_bytes, write_json
+from myelos.models.files import find, tensors
+from myelos.tables import RUN_FILE, prepare, write_bytes, write_json
+from myelos.training.fingerprint import differences
 
-WEIGHTS_FILE, STATE_FILE = "checkpoint.safetensors", "checkpoint.json"
+WEIGHTS_FILE, STATE_FILE, CURVE_FILE = "checkpoint.safetensors", "checkpoint.json", "curve.csv"
+
+
+def prepare_training(folder: Path, *, overwrite: bool) -> None:
+    """Make the folder of a training ready: `tables.prepare`, and an overwritten result takes its checkpoint with it.
+
+    The checkpoint of a killed training stays, because the same command goes on with it.
+    """
+    finished = (folder / RUN_FILE).exists()
+    prepare(folder, overwrite=overwrite)
+    if finished:
+        discard(folder)
+
+
+def discard(folder: Path) -> None:
+    """Remove the checkpoint and the curve that belongs to it, the state first: without it there is no checkpoint."""
+    for name in (STATE_FILE, WEIGHTS_FILE, CURVE_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def check_same(folder: Path, fingerprint: dict[str, Any], *, anew: bool) -> None:
+    """Raise ResultError where the checkpoint in `folder` is of other settings or data; with `anew`, remove it instead.
+
+    A checkpoint without a fingerprint, as earlier versions wrote it, is accepted.
+    """
+    path = folder / STATE_FILE
+    kept = json.loads(path.read_text(encoding="utf-8")).get("fingerprint") if path.exists() else None
+    changed = differences(kept, fingerprint) if kept else []
+    if changed and anew:
+        discard(folder)
+    elif changed:
+        raise ResultError(
+            f"{folder} holds the checkpoint of another training",
+            why="; ".join(changed[:4]) + (f"; and {len(changed) - 4} more" if len(changed) > 4 else ""),
+            remedy="Pass --overwrite to start anew, another -o, or what it was begun with to go on",
+        )
+
+
+def earlier_weights(model: str | Path | None) -> dict[str, Tensor] | None:
+    """The weights of an earlier model, by its name or file, to begin a training with."""
+    return {name: torch.from_numpy(value) for name, value in tensors(find(model)).items()} if model else None
 
 
 def save_checkpoint(
@@ -41,7 +84,7 @@ def load_checkpoint(
     """
     if not (folder / STATE_FILE).exists():
         return None
-    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     content = load_file(folder / WEIGHTS_FILE)
     if int(content["step"]) != state["step"]:
         # Killed between the two files: the weights are one interval ahead, and say so themselves.

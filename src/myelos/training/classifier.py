@@ -27,14 +27,14 @@ from myelos.detection.run import worker_threads
 from myelos.errors import LabelError
 from myelos.imaging.crops import views
 from myelos.metrics.selective import choose_threshold, fit_temperature, softmax
-from myelos.models.files import ModelCard, find, read_card, save, sha256, tensors
+from myelos.models.files import ModelCard, read_card, save, sha256
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
 from myelos.networks.export_cells import export_classifier
-from myelos.tables import prepare as prepare_folder
 from myelos.tables import write_bytes, write_json, write_run
 from myelos.training.card import draw_curve
 from myelos.training.cell_card import cell_card_text
 from myelos.training.cell_loop import CellTrainingSettings, predict_crops, train_network
+from myelos.training.checkpoints import earlier_weights, prepare_training
 from myelos.training.crops import Crop, CropSettings, load_crops, plain
 from myelos.training.recipe_files import filled, recipe_content
 
@@ -111,11 +111,12 @@ def train_classifier(
     recipe = recipe or ClassifierRecipe()
     if threads is not None:
         torch.set_num_threads(worker_threads(threads))
-    prepare_folder(out, overwrite=overwrite)
+    prepare_training(out, overwrite=overwrite)
     records, faults = read_cell_sets(data)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
-    return train_cells(_parts(records, recipe, test), out, recipe=recipe, start=start, faults=faults, progress=progress)
+    parts = _parts(records, recipe, test)
+    return train_cells(parts, out, recipe=recipe, start=start, faults=faults, anew=overwrite, progress=progress)
 
 
 def train_cells(
@@ -125,9 +126,10 @@ def train_cells(
     recipe: ClassifierRecipe,
     start: str | Path | None = None,
     faults: Sequence[Fault] = (),
+    anew: bool = False,
     progress: Progress | None = None,
 ) -> TrainedClassifier:
-    """`train_classifier` on a split made elsewhere: records for `train`, `choose` and `test`."""
+    """`train_classifier` on a split made elsewhere: records for `train`, `choose` and `test`; anew: see `cell_loop`."""
     tell = progress or (lambda _stage, _values: None)
     recipe = replace(recipe, types=recipe.types or _types_of(parts["train"]))
     crops = {name: _crops(part, recipe, partial(_count_steps, tell, f"reading {name}")) for name, part in parts.items()}
@@ -139,7 +141,8 @@ def train_cells(
         side=recipe.side,
         settings=recipe.training,
         out=out,
-        start=_start(start),
+        start=earlier_weights(start),
+        anew=anew,
         report=lambda values: tell("training", values),
     )
     draw_curve(out / "curve.csv", out / "curve.png")
@@ -193,12 +196,6 @@ def _crops(records: Sequence[CellRecord], recipe: ClassifierRecipe, step: Callab
 
 def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
     tell(stage, {"step": done, "steps": total})
-
-
-def _start(model: str | Path | None) -> dict[str, Any] | None:
-    if model is None:
-        return None
-    return {name: torch.from_numpy(value) for name, value in tensors(find(model)).items()}
 
 
 def judged(

@@ -23,12 +23,12 @@ from myelos.detection.prepare import scale_key
 from myelos.detection.run import worker_threads
 from myelos.errors import LabelError
 from myelos.metrics.detection import evaluate
-from myelos.models.files import ModelCard, find, read_card, save, sha256, tensors
+from myelos.models.files import ModelCard, read_card, save, sha256
 from myelos.networks.cascade import CascadeRCNN
 from myelos.networks.export import export_onnx
-from myelos.tables import prepare as prepare_folder
 from myelos.tables import write_bytes, write_json, write_run
 from myelos.training.card import card_text, draw_curve
+from myelos.training.checkpoints import earlier_weights, prepare_training
 from myelos.training.detector_recipe import DetectorRecipe, known_scheme
 from myelos.training.fields import Field, counts_as_cell, load, scales
 from myelos.training.loop import TrainingSettings, predict, train
@@ -63,20 +63,30 @@ def train_detector(
     start: an earlier detector to begin with. pretrained: ImageNet weights of the backbone, safetensors. test: folders
     kept out of everything but the quoted figures (then no test part is split off). threads: of PyTorch, for the whole
     process; all cores where None. A killed training goes on where its last checkpoint is when the same command is given
-    again.
-    Raises LabelError where nothing can be learned from the labels, ResultError for a finished `out`.
+    again. overwrite: replace a finished training, or one that was killed and had other settings or data.
+    Raises LabelError where nothing can be learned from the labels, ResultError for a finished `out` and for the
+    checkpoint of another training.
     """
     recipe = recipe or DetectorRecipe()
     known_scheme(recipe.scheme)
     if threads is not None:
         torch.set_num_threads(worker_threads(threads))
-    prepare_folder(out, overwrite=overwrite)
+    prepare_training(out, overwrite=overwrite)
     records, faults = read_sets(data)
     _list_faults(out, faults)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
     parts = unseen(parts_of(records, recipe, test), start)
-    return train_parts(parts, out, recipe=recipe, start=start, pretrained=pretrained, faults=faults, progress=progress)
+    return train_parts(
+        parts,
+        out,
+        recipe=recipe,
+        start=start,
+        pretrained=pretrained,
+        faults=faults,
+        anew=overwrite,
+        progress=progress,
+    )
 
 
 def train_parts(
@@ -87,9 +97,10 @@ def train_parts(
     start: str | Path | None = None,
     pretrained: Path | None = None,
     faults: Sequence[Fault] = (),
+    anew: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
-    """`train_detector` on a split made elsewhere: records for `train`, `choose` and `test`."""
+    """`train_detector` on a split made elsewhere: records for `train`, `choose` and `test`; anew: see `loop.train`."""
     tell = progress or (lambda _stage, _values: None)
     known = scales([record for part in parts.values() for record in part], recipe.scales)
     prepared = {}
@@ -109,8 +120,9 @@ def train_parts(
         settings=recipe.training,
         out=out,
         weights=dict(recipe.weights),
-        start=_start(start),
+        start=earlier_weights(start),
         pretrained=pretrained,
+        anew=anew,
         report=lambda values: tell("training", values),
     )
     draw_curve(out / "curve.csv", out / "curve.png")
@@ -119,12 +131,6 @@ def train_parts(
 
 def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
     tell(stage, {"step": done, "steps": total})
-
-
-def _start(model: str | Path | None) -> dict[str, Any] | None:
-    if model is None:
-        return None
-    return {name: torch.from_numpy(value) for name, value in tensors(find(model)).items()}
 
 
 def _list_faults(out: Path, faults: Sequence[Fault]) -> None:

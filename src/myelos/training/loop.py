@@ -21,13 +21,15 @@ import torch
 from torch import Tensor, nn
 
 from myelos.errors import ModelError
+from myelos.models.files import sha256
 from myelos.models.suppress import padded, to_boxes
 from myelos.models.types import Boxes
 from myelos.networks.backbones import load_pretrained
 from myelos.networks.cascade import CascadeRCNN, CascadeSettings, Truth
 from myelos.training.canvases import Canvas, CanvasSettings, CanvasSource
-from myelos.training.checkpoints import load_checkpoint, save_checkpoint
+from myelos.training.checkpoints import check_same, load_checkpoint, save_checkpoint
 from myelos.training.fields import Field
+from myelos.training.fingerprint import fingerprint, starting_weights
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -74,16 +76,22 @@ def train(
     weights: dict[str, float] | None = None,
     start: dict[str, Tensor] | None = None,
     pretrained: Path | None = None,
+    anew: bool = False,
     report: Report | None = None,
 ) -> CascadeRCNN:
     """Train on prepared fields and return the averaged network; goes on from the checkpoint in `out` if there is one.
 
     weights: how often a source is drawn, relative to its natural share. start: weights of an earlier detector; types
-    that differ start anew. pretrained: ImageNet weights of the backbone. report: called after every step with step,
-    steps, seconds left and the terms of the loss, the mean of the last ten.
+    that differ start anew. pretrained: ImageNet weights of the backbone. anew: replace a checkpoint of other settings
+    or data. report: called after every step with step, steps, seconds left and the terms of the loss, the mean of the
+    last ten. Raises ResultError where the checkpoint is of other settings or data and `anew` is false.
     """
     out.mkdir(parents=True, exist_ok=True)
     settings = settings.over(len(fields))
+    begun = {"types": list(types), "weights": weights or {}, "start": starting_weights(start)}
+    begun["pretrained"] = sha256(pretrained) if pretrained else None
+    identity = fingerprint(begun | asdict(settings), _aspects(fields))
+    check_same(out, identity, anew=anew)
     torch.manual_seed(settings.seed)
     network = CascadeRCNN(len(types), settings.architecture)
     if pretrained:
@@ -95,7 +103,7 @@ def train(
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=settings.decay)
     state = load_checkpoint(out, network=network, average=average, optimiser=optimiser) or {"step": 0}
     source = CanvasSource(fields, settings.augmentation, seed=settings.seed, weights=weights)
-    loop = _Loop(network, average, optimiser, source, settings, len(fields), out)
+    loop = _Loop(network, average, optimiser, source, settings, len(fields), out, identity)
     loop.run(int(state["step"]), report)
     return average
 
@@ -109,6 +117,7 @@ class _Loop:
     settings: TrainingSettings
     patches: int
     out: Path
+    identity: dict[str, Any]
 
     def run(self, first: int, report: Report | None) -> None:
         self.network.train()
@@ -144,7 +153,7 @@ class _Loop:
             raise ModelError(
                 f"the loss is no number at step {step + 1}",
                 why="the learning rate may be too high",
-                remedy="Give the same command with a lower --rate: it goes on from the last checkpoint",
+                remedy="Start anew with a lower --rate: pass --overwrite, or another -o",
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -159,9 +168,18 @@ class _Loop:
             network=self.network,
             average=self.average,
             optimiser=self.optimiser,
-            state={"step": step, "settings": asdict(self.settings)},
+            state={"step": step, "settings": asdict(self.settings), "fingerprint": self.identity},
         )
         append_curve(self.out / "curve.csv", curve)
+
+
+def _aspects(fields: Sequence[Field]) -> dict[str, list[Any]]:
+    return {
+        "names of the images": [(one.source, one.name) for one in fields],
+        "sizes of the images": [one.image.shape for one in fields],
+        "boxes": [(one.boxes, one.ignored) for one in fields],
+        "types of the boxes": [one.allowed for one in fields],
+    }
 
 
 def learning_rate(step: int, patches: int, settings: TrainingSettings) -> float:
@@ -215,7 +233,3 @@ def _adopt(network: CascadeRCNN, start: dict[str, Tensor]) -> None:
     """Take over all weights that fit by name and shape."""
     own = network.state_dict()
     network.load_state_dict(own | {k: v for k, v in start.items() if k in own and own[k].shape == v.shape})
-
-
-def with_soft_sampling(settings: TrainingSettings, kind: str) -> TrainingSettings:
-    return replace(settings, architecture=replace(settings.architecture, soft_sampling=kind))
