@@ -92,6 +92,20 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("why", _TEXT),
         ]
     ),
+    "embeddings": pa.schema(
+        [
+            ("cell_id", _TEXT),  # opaque; `names.csv` beside it says which file
+            ("cell_type", _TEXT),  # as labelled
+            ("source", _TEXT),
+            ("patient", _TEXT),
+            ("part", _TEXT),  # train, choose or test; null where the set was not split
+            ("predicted", _TEXT),  # by the network itself
+            ("picture", pa.binary()),  # JPEG
+            ("embedding", pa.list_(pa.float32())),
+            ("x", _REAL),  # on the map of two dimensions
+            ("y", _REAL),
+        ]
+    ),
     "set_aside": pa.schema([("input", _TEXT), ("slide_id", _TEXT), ("reason", _TEXT), ("detail", _TEXT)]),
 }
 

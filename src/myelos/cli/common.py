@@ -97,7 +97,7 @@ def needs_training() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package not in {"torch", "torchvision", "onnx", "timm"}:
+        if package not in {"torch", "torchvision", "onnx", "timm", "captum", "skimage", "sklearn", "umap"}:
             raise
         raise MissingDependencyError(
             f"this needs {package}, which is not installed", remedy='Install it with: pip install "myelos[train]"'

@@ -1,0 +1,201 @@
+"""`embed`: the features of a frozen network, and how much they know."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from myelos.cli import common
+from myelos.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from myelos.models.classify import ModuleClassifier
+    from myelos.representation.embeddings import EmbeddedCells
+
+EPILOG = "Example: myelos embed pbc_dib_cells --scheme pbc13 --model cells-blood -o embedded"
+
+
+def add(app: typer.Typer) -> None:
+    app.command(epilog=EPILOG)(embed)
+
+
+def embed(
+    data: Annotated[Path, typer.Argument(help="Folder of labelled single cells.")],
+    out: common.Out,
+    model: Annotated[str, typer.Option(help="A shipped classifier's name or a .safetensors file.")],
+    scheme: Annotated[str | None, typer.Option(help="Label scheme of the folders' classes, such as pbc13.")] = None,
+    mpp: common.Mpp = None,
+    poses: Annotated[int, typer.Option(help="Poses of a cell that are averaged.", min=1, max=8)] = 1,
+    draw: Annotated[bool, typer.Option("--map/--no-map", help="Draw the map of two dimensions (UMAP).")] = True,
+    seed: common.Seed = 0,
+    threads: common.Threads = None,
+    device: common.Device = "cpu",
+    overwrite: common.Overwrite = False,
+    as_json: common.AsJson = False,
+) -> int:
+    """Write the features of cells as a table, judge them with nearest neighbours and a linear probe on cells that share
+    nothing with those they learn from, and draw the map of Matek 2021, Figure 6 (needs myelos\\[train])."""
+    from myelos import tables
+    from myelos.datasets.cells import read_cells
+
+    common.check_mpp(mpp)
+    tables.refuse_finished(out, overwrite=overwrite)
+    records, faults = read_cells(data, scheme=scheme)
+    with common.needs_training(), common.progress_bars() as progress:
+        classifier = loaded(model, device=device, threads=threads)
+        cells, aside = _embedded(records, classifier, mpp, poses, progress)
+        parts = parts_of(cells)
+        figures = _judged(cells, parts)
+        places = _places(cells, seed) if draw else None
+    tables.prepare(out, overwrite=overwrite)
+    _write(out, cells, parts, places, title=f"{data.resolve().name} as {classifier.name} sees it")
+    aside += [{"file": fault.path.name, "reason": fault.kind} for fault in faults]
+    settings = {"poses": poses, "scheme": scheme, "mpp": mpp, "seed": seed, "map": draw}
+    run = manifest("embed", classifier, settings, cells=len(cells), set_aside=len(aside)) | {"figures": figures}
+    tables.write_run(out, run)
+    if as_json:
+        common.print_json({"out": str(out), "cells": len(cells), "set_aside": aside, **figures})
+    else:
+        show(out, figures, len(cells), len(aside))
+    return 3 if aside else 0
+
+
+def loaded(model: str, *, device: str = "cpu", threads: int | None = None) -> ModuleClassifier:
+    """A classifier as a torch module, by name or file; raises ModelError where it is none."""
+    import torch
+
+    from myelos.models import find, read_card
+    from myelos.models.classify import ModuleClassifier
+
+    card = read_card(find(model))
+    if card.kind != "classifier":
+        raise ModelError(
+            f"{card.name} is no classifier", why=f"it is a {card.kind}", remedy="`myelos models` says more"
+        )
+    if threads:
+        torch.set_num_threads(threads)
+    return ModuleClassifier(card, device=device)
+
+
+def _embedded(
+    records: Sequence[Any], classifier: ModuleClassifier, mpp: float | None, poses: int, progress: common.Progress
+) -> tuple[EmbeddedCells, list[dict[str, str]]]:
+    from myelos.networks.encoder import FrozenEncoder
+    from myelos.representation.embeddings import Scale, embed_records
+
+    return embed_records(
+        records,
+        FrozenEncoder(classifier.network, device=classifier.device),
+        Scale(classifier.mpp, classifier.side),
+        types=classifier.types,
+        mpp=mpp,
+        poses=poses,
+        progress=lambda done, total: progress("embedding", done, total),
+    )
+
+
+def index_of(
+    folder: Path, classifier: ModuleClassifier, scheme: str | None, mpp: float | None, progress: common.Progress
+) -> tuple[EmbeddedCells, int]:
+    """Cells to look for neighbours among, and the poses that their features are averaged over: what `embed` wrote, or
+    a folder of cells. Raises UsageError for embeddings by another model."""
+    from myelos import tables
+    from myelos.datasets.cells import read_cells
+    from myelos.representation.embeddings import read_embeddings
+
+    if not (folder / "embeddings.parquet").exists():
+        return _embedded(read_cells(folder, scheme=scheme)[0], classifier, mpp, 1, progress)[0], 1
+    run = tables.read_run(folder)
+    if run.get("model", {}).get("sha256") != classifier.sha256:
+        raise UsageError(
+            f"{folder} holds embeddings by another model",
+            why=f"they are by {run.get('model', {}).get('name')}",
+            remedy="Run `myelos embed` with the model that explains",
+        )
+    return read_embeddings(folder), int(run["settings"]["poses"])
+
+
+def parts_of(cells: EmbeddedCells) -> list[str]:
+    """train, choose or test, by the split that the recipes of training use."""
+    from myelos.datasets.cell_splits import split_cells
+    from myelos.datasets.cells import CellRecord
+
+    columns = zip(cells.files, cells.types, cells.sources, cells.groups, strict=True)
+    parts = split_cells([CellRecord(file, kind, source, group=group) for file, kind, source, group in columns])
+    named = {index: name for name, indices in parts.items() for index in indices}
+    return [named[index] for index in range(len(cells))]
+
+
+def _judged(cells: EmbeddedCells, parts: Sequence[str]) -> dict[str, Any]:
+    """Figures of neighbours and probe; empty, with the reason, where the set is too small."""
+    from myelos.representation.probe import judge
+
+    indices = {name: [i for i, part in enumerate(parts) if part == name] for name in ("train", "test")}
+    try:
+        return judge(cells.features, cells.types, indices["train"], indices["test"])
+    except UsageError as error:
+        return {"not_judged": str(error)}
+
+
+def _places(cells: EmbeddedCells, seed: int) -> Any:
+    from myelos.explanation.projection import ProjectionSettings, project
+
+    return project(cells.features, ProjectionSettings(seed=seed))
+
+
+def _write(out: Path, cells: EmbeddedCells, parts: Sequence[str], places: Any, *, title: str) -> None:
+    from myelos.report.cell_map import CellMap, write_map
+    from myelos.representation.embeddings import write_embeddings
+    from myelos.representation.neighbours import NeighbourIndex
+
+    if places is not None:
+        alike = NeighbourIndex(cells.features).nearest(cells.features, 7)[0][:, 1:]
+        note = f"UMAP of {cells.features.shape[1]} features; a point is a cell."
+        content = CellMap(places, cells.types, cells.predicted, cells.ids, cells.thumbnails, alike, title, note)
+        write_map(out, content)
+    write_embeddings(out, cells, parts=parts, places=places)
+
+
+def write_names(out: Path, column: str, rows: Sequence[tuple[str, Path]]) -> None:
+    """`names.csv`: which file is which cell. It stays on this computer."""
+    from myelos.tables import write_bytes
+
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow([column, "file"])
+    writer.writerows((name, str(path)) for name, path in rows)
+    write_bytes(out / "names.csv", sink.getvalue().encode())
+
+
+def manifest(command: str, classifier: ModuleClassifier, settings: Any, **counts: int) -> dict[str, Any]:
+    """What `run.json` says of these commands."""
+    import myelos
+
+    return {
+        "format": "myelos-run-1",
+        "command": command,
+        "version": myelos.__version__,
+        "model": {"name": classifier.name, "sha256": classifier.sha256, "precision": classifier.precision},
+        "settings": settings,
+        "counts": counts,
+    }
+
+
+def show(out: Path, figures: dict[str, Any], cells: int, aside: int) -> None:
+    """The figures as lines."""
+    typer.echo(f"{out}: {cells} cells" + (f", {aside} set aside" if aside else ""))
+    if "not_judged" in figures:
+        typer.echo(f"not judged: {figures['not_judged']}")
+        return
+    parts = figures["cells"]
+    for name, label in (("neighbours", "nearest neighbours"), ("probe", "linear probe")):
+        own = figures[name]
+        typer.echo(
+            f"{label}: accuracy {own['accuracy']:.3f}, macro F1 {own['macro_f1']:.3f} "
+            f"(learned from {parts['train']}, judged on {parts['test']} cells)"
+        )
