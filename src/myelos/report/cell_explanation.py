@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import myelos
 from myelos import taxonomy
-from myelos.report import explanation_figures as figures
+from myelos.report import cell_figures as figures
 from myelos.report.input import RESEARCH_USE
 from myelos.report.single_file import asset, data_uri, render
 from myelos.tables import write_bytes, write_json
