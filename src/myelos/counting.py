@@ -2,7 +2,7 @@
 
 The rules are those of the International Council for Standardization in Haematology and of the WHO classification, as
 far as they could be read; every number is a setting and is printed with the result. A count says how many cells it
-rests on, what is left out of the hundred and reported beside it, and what the model that named the cells cannot see.
+rests on, what is reported beside it, which interval decides, and what the model that named the cells cannot see.
 """
 
 from __future__ import annotations
@@ -14,41 +14,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from myelos import taxonomy
 from myelos.datasets.tally import read_annotations, read_tally
 from myelos.errors import UsageError
 from myelos.metrics.adequacy import Adequacy, AdequacySettings, Evidence, judge
-from myelos.metrics.bootstrap import percentile_interval
-from myelos.metrics.intervals import clopper_pearson, probability_above
-from myelos.metrics.shares import Share, ShareSettings, Tally, by_place
+from myelos.metrics.blind import UNSTATED, Blind, blind_to
+from myelos.metrics.confusion import Confusion, Corrected
+from myelos.metrics.homogeneity import Homogeneity, HomogeneitySettings, homogeneity
+from myelos.metrics.ratio import Ratio, ratio
+from myelos.metrics.shares import FloatArray, Share, ShareSettings, Tally, by_place
+from myelos.metrics.stopping import StopSettings
+from myelos.metrics.thresholds import Looks, Threshold, threshold
 
 SPECIMENS = ("marrow", "blood")
 UNITS = ("field", "tile", "none")
 
-# Cells whose type was not stated or could not be: never in the percentages, always beside them.
-UNSTATED = ("leukocyte", "nucleated_cell", "haematological_structure", "no_consensus", "not_identifiable")
-
 # Mature cells of blood: many of them in a marrow suggest that it is diluted.
 MATURE = ("segmented_neutrophil", "lymphocyte")
-
-# What a full count distinguishes; where the source of the types names fewer, every report says so.
-_LEUKOCYTES = (
-    *("blast", "promyelocyte", "myelocyte", "metamyelocyte", "band_neutrophil", "segmented_neutrophil"),
-    *("eosinophil", "basophil", "monocyte", "lymphocyte", "plasma_cell", "smudge_cell"),
-)
-_ERYTHROBLASTS = tuple(f"{stage}erythroblast" for stage in ("pro", "basophilic_", "polychromatic_", "orthochromatic_"))
-USUAL = {
-    "marrow": (*_LEUKOCYTES, *_ERYTHROBLASTS, "megakaryocyte"),
-    "blood": (*_LEUKOCYTES, "erythroblast"),
-}
-
-BLAST_EQUIVALENTS = (
-    "Blast equivalents (promonocytes in monocytic leukaemia, abnormal promyelocytes in acute promyelocytic leukaemia) "
-    "are not in the blast percentage."
-)
 
 
 @dataclass(frozen=True)
@@ -61,6 +45,8 @@ class CountSettings:
     blast_thresholds: tuple[float, ...] = (5.0, 10.0, 20.0)  # WHO 2022, ICC
     plasma_thresholds: tuple[float, ...] = (10.0, 60.0)
     shares: ShareSettings = field(default_factory=ShareSettings)
+    stopping: StopSettings = field(default_factory=StopSettings)
+    homogeneity: HomogeneitySettings = field(default_factory=HomogeneitySettings)
     adequacy: AdequacySettings = field(default_factory=AdequacySettings)
 
 
@@ -76,42 +62,11 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """Myeloid to erythroid ratio; `value` is null and `why` says so where it is undefined."""
-
-    myeloid: int
-    erythroid: int
-    value: float | None
-    low: float | None
-    high: float | None
-    method: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """Probability that the true percentage of a type is above `percent`; null where it cannot be judged."""
-
-    name: str
-    label: str
-    percent: float
-    number: int | None
-    probability: float | None
-    method: str
-
-
-@dataclass(frozen=True)
-class Blind:
-    """What the source of the types cannot name and cannot tell apart, of the usual list, and where it was tested."""
-
-    cannot_name: tuple[str, ...]
-    not_told_apart: Mapping[str, tuple[str, ...]]
-    blast_equivalents: str
-
-
-@dataclass(frozen=True)
 class Count:
-    """A differential count. `counted` cells make the hundred, `cells` were named in all."""
+    """A differential count. `counted` cells make the hundred, `cells` were named in all.
+
+    `decided_by` says in a sentence which interval decides; `confusion` is what was given, whether it was used or not.
+    """
 
     specimen: str
     cells: int
@@ -129,6 +84,9 @@ class Count:
     known: tuple[str, ...] | None  # types that the source can name, null where that is not known
     tested_on: tuple[str, ...]
     evidence: Evidence
+    decided_by: str
+    homogeneity: Homogeneity | None
+    confusion: Confusion | None
     settings: CountSettings
 
     def as_dict(self) -> dict[str, Any]:
@@ -145,13 +103,16 @@ def count(
     known: Sequence[str] | None = None,
     tested_on: Sequence[str] = (),
     unit: str = "field",
+    confusion: Confusion | None = None,
+    smears: Mapping[str, str] | None = None,
 ) -> Count:
-    """Count cells of one smear.
+    """Count cells of one smear, or of several smears of one patient.
 
     cells: a table of the schema `cells`, or pairs (type, name of the field or tile, null where it has none).
     known: the types that the source can name, null where that is unknown. unit: what the bootstrap resamples, "field"
-    (one per `slide_id`), "tile" (one per `slide_id` and `tile`) or "none". Raises UsageError for another specimen or
-    unit, LabelError for a type that the taxonomy does not have.
+    (one per `slide_id`), "tile" (one per `slide_id` and `tile`) or "none". confusion: held-out cells of the classifier
+    that named the cells; where it fits, the nested bootstrap decides. smears: `slide_id` (or name of the field) →
+    smear, where several were merged. Raises UsageError for another specimen or unit, LabelError for an unknown type.
     """
     if specimen not in SPECIMENS:
         why = "marrow and blood are counted by different rules"
@@ -162,9 +123,13 @@ def count(
     numbers = Counter(name for name, _ in names)
     inside = _inside(numbers, specimen, known)
     matrix = by_place(names, inside)
-    tally = Tally.of(matrix, numbers, inside, settings.shares)
-    unnamed = sum(numbers[name] for name in UNSTATED)
-    mature = sum(numbers[name] for name in MATURE)
+    objection = "no held-out cells of a classifier were given"
+    if confusion is not None:
+        objection = confusion.objection(specimen, {name: numbers[name] for name in inside})
+    corrected = None if confusion is None or objection else _corrected(confusion, names, settings)
+    why = objection or "fields were drawn again and the classifier's errors from its held-out cells"
+    tally = Tally.of(matrix, numbers, inside, settings.shares, corrected=corrected, why=why)
+    spread = _spread(names, matrix, unit, smears, settings)
     return Count(
         specimen=specimen,
         cells=len(names),
@@ -172,25 +137,67 @@ def count(
         types=tuple(tally.share(name, taxonomy.cell_type(name).label, {name}) for name in inside),
         lineages=_lineages(tally),
         ratio=_ratio(tally, settings) if specimen == "marrow" else None,
-        thresholds=_thresholds(tally, known, settings),
+        thresholds=_thresholds(tally, specimen, known, spread, settings),
         beside=_beside(tally, specimen, known, evidence),
         unstated=tuple(_aside(tally, name, evidence) for name in UNSTATED if numbers[name]),
-        adequacy=judge(
-            specimen=specimen,
-            counted=tally.counted,
-            unnamed=unnamed,
-            mature=mature,
-            evidence=evidence,
-            settings=settings.adequacy,
-        ),
-        blind=_blind(specimen, known),
+        adequacy=_adequacy(tally, specimen, evidence, settings),
+        blind=blind_to(specimen, known),
         unit=unit if len(matrix) else "none",
         units=len(matrix),
         known=known,
         tested_on=tuple(tested_on),
         evidence=evidence,
+        decided_by=_decided_by(tally, confusion, unit),
+        homogeneity=spread,
+        confusion=confusion,
         settings=settings,
     )
+
+
+def _adequacy(tally: Tally, specimen: str, evidence: Evidence, settings: CountSettings) -> Adequacy:
+    return judge(
+        specimen=specimen,
+        counted=tally.counted,
+        unnamed=sum(tally.numbers.get(name, 0) for name in UNSTATED),
+        mature=sum(tally.numbers.get(name, 0) for name in MATURE),
+        evidence=evidence,
+        settings=settings.adequacy,
+    )
+
+
+def _corrected(confusion: Confusion, names: Sequence[tuple[str, str | None]], settings: CountSettings) -> Corrected:
+    """The nested bootstrap over fields or tiles; over single cells where any cell has no place."""
+    types = confusion.known()[0]
+    places = all(place is not None for _, place in names)
+    named = by_place([(name, place if places else "all") for name, place in names], types)
+    return Corrected.of(confusion, named, settings.shares, places=places)
+
+
+def _decided_by(tally: Tally, confusion: Confusion | None, unit: str) -> str:
+    if tally.corrected is not None and confusion is not None:
+        drawn = f"{unit}s were drawn again" if tally.corrected.by_units else "single cells, too few fields, were drawn"
+        source = f"{confusion.held_out} held-out cells of {confusion.source}"
+        return f"The deciding figures are corrected for the classifier's errors: {drawn}, and its errors from {source}."
+    if confusion is not None:
+        return f"Nothing is corrected for the classifier's errors, because its matrix does not hold here: {tally.why}."
+    return "Errors in the naming of cells are not in the intervals: no held-out cells of a classifier were given."
+
+
+def _spread(
+    names: Sequence[tuple[str, str | None]],
+    matrix: FloatArray,
+    unit: str,
+    smears: Mapping[str, str] | None,
+    settings: CountSettings,
+) -> Homogeneity | None:
+    """Between the smears that were merged, else between the fields of one."""
+    if smears is None or unit == "none":
+        return homogeneity(matrix, of=f"{unit}s", settings=settings.homogeneity)
+    places = sorted({place for _, place in names if place is not None})  # the rows of `matrix`
+    origin = [smears.get(place, smears.get(place.rpartition(" ")[0], "")) for place in places]
+    if len(set(origin)) < 2:
+        return homogeneity(matrix, of=f"{unit}s", settings=settings.homogeneity)
+    return homogeneity(matrix, origin, of="smears", settings=settings.homogeneity)
 
 
 def _pairs(cells: pa.Table | Sequence[tuple[str, str | None]], unit: str) -> Sequence[tuple[str, str | None]]:
@@ -233,27 +240,24 @@ def _lineages(tally: Tally) -> tuple[Share, ...]:
 
 
 def _ratio(tally: Tally, settings: CountSettings) -> Ratio:
-    """Granulocytic ÷ erythroid; its interval follows from that of the share M ÷ (M + E)."""
+    """Granulocytic ÷ erythroid; monocytes and blasts by the settings."""
     optional = {"monocytic": settings.monocytes_in_ratio, "blasts": settings.blasts_in_ratio}
     added = {name for name in taxonomy.ratio_types("optional") if optional[taxonomy.cell_type(name).lineage]}
-    myeloid_types, erythroid_types = taxonomy.ratio_types("myeloid") | added, taxonomy.ratio_types("erythroid")
-    myeloid, erythroid = tally.number(myeloid_types), tally.number(erythroid_types)
-    if erythroid < settings.minimum_erythroid:
-        why = f"undefined: {erythroid} erythroid cells, at least {settings.minimum_erythroid} are needed"
-        return Ratio(myeloid, erythroid, None, None, None, "", why)
-    level, method = settings.shares.level, "exact binomial"
-    low, high = (p / (1 - p) for p in clopper_pearson(myeloid, myeloid + erythroid, level))
-    m, e = tally.drawn(myeloid_types), tally.drawn(erythroid_types)
-    if m is not None and e is not None:
-        between = percentile_interval(np.divide(m, e, out=np.full(len(m), np.nan), where=e > 0), level)
-        if between is not None:
-            (low, high), method = between, "bootstrap"
-    return Ratio(myeloid, erythroid, myeloid / erythroid, low, high, method, "")
+    myeloid, erythroid = taxonomy.ratio_types("myeloid") | added, taxonomy.ratio_types("erythroid")
+    return ratio(tally, myeloid, erythroid, least=settings.minimum_erythroid)
 
 
-def _thresholds(tally: Tally, known: Sequence[str] | None, settings: CountSettings) -> tuple[Threshold, ...]:
-    """Probabilities from the bootstrap where there is one, else from the Jeffreys posterior."""
+def _thresholds(
+    tally: Tally,
+    specimen: str,
+    known: Sequence[str] | None,
+    spread: Homogeneity | None,
+    settings: CountSettings,
+) -> tuple[Threshold, ...]:
+    """Every line of the settings, judged or with the reason why not."""
     rows = []
+    index = spread.index if spread and spread.of != "smears" else 1.0
+    looks = Looks(settings.adequacy.minimum(specimen), index, settings.stopping)
     lines = [("blast", percent) for percent in settings.blast_thresholds]
     lines += [("plasma_cell", percent) for percent in settings.plasma_thresholds]
     for name, percent in lines:
@@ -264,12 +268,7 @@ def _thresholds(tally: Tally, known: Sequence[str] | None, settings: CountSettin
         elif not tally.counted:
             rows.append(Threshold(name, label, percent, number, None, "not judged: nothing was counted"))
         else:
-            drawn = tally.drawn(group)
-            above = probability_above(number, tally.counted, percent / 100)
-            method = "Jeffreys posterior"
-            if drawn is not None:
-                above, method = float(np.mean(drawn > percent / 100)), "bootstrap"
-            rows.append(Threshold(name, label, percent, number, above, method))
+            rows.append(threshold(tally, name, label, percent, group, looks=looks))
     return tuple(rows)
 
 
@@ -284,23 +283,6 @@ def _aside(tally: Tally, name: str, evidence: Evidence) -> Beside:
     per_hundred = 100 * number / tally.counted if tally.counted else None
     per_mm2 = number / evidence.area_mm2 if evidence.area_mm2 else None
     return Beside(name, taxonomy.cell_type(name).label, number, per_hundred, per_mm2)
-
-
-def _blind(specimen: str, known: Sequence[str] | None) -> Blind:
-    """Compare the usual list with what the source names: missing, or known only by a coarser name."""
-    if known is None:
-        return Blind((), {}, BLAST_EQUIVALENTS)
-    missing: list[str] = []
-    together: dict[str, list[str]] = {}
-    for name in USUAL[specimen]:
-        if taxonomy.narrower(name) & set(known):
-            continue
-        coarser = [wide for wide in known if wide not in UNSTATED and name in taxonomy.narrower(wide)]
-        if coarser:
-            together.setdefault(coarser[0], []).append(name)
-        else:
-            missing.append(name)
-    return Blind(tuple(missing), {wide: tuple(names) for wide, names in together.items()}, BLAST_EQUIVALENTS)
 
 
 def from_tally(path: Path, *, specimen: str, settings: CountSettings | None = None) -> Count:

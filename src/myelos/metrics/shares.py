@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from myelos.metrics.bootstrap import percentile_interval, resampled_totals
 from myelos.metrics.intervals import clopper_pearson
+from myelos.metrics.nested import NestedSettings, Part, interval_of
+
+if TYPE_CHECKING:
+    from myelos.metrics.confusion import Corrected
+
+NESTED, BY_UNITS, EXACT = "nested bootstrap", "bootstrap", "exact binomial"
 
 FloatArray = NDArray[np.float64]
 
@@ -23,6 +30,18 @@ class ShareSettings:
     seed: int = 0
     minimum_units: int = 5  # fields or tiles below which no bootstrap is given
     minimum_events: int = 5  # cells of a type, and of all others, below which resampling says nothing of it
+    nested: NestedSettings = field(default_factory=NestedSettings)
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """The figure that decides and its interval (of 100 for a share), how it was made, and why so and not otherwise."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    method: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -37,27 +56,39 @@ class Share:
     high: float | None
     bootstrap_low: float | None  # fields or tiles drawn again, null where there are too few
     bootstrap_high: float | None
+    deciding: Deciding
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Numbers by type, the types that make the hundred, and what the bootstrap drew of them."""
+    """Numbers by type, the types that make the hundred, and what the bootstraps drew of them. why: for what reason the
+    nested bootstrap decides or does not."""
 
     numbers: Mapping[str, int]
     inside: tuple[str, ...]
     counted: int
     draws: FloatArray | None  # (draws, len(inside)) numbers
     settings: ShareSettings
+    corrected: Corrected | None = None
+    why: str = ""
 
     @classmethod
     def of(
-        cls, matrix: FloatArray, numbers: Mapping[str, int], inside: tuple[str, ...], settings: ShareSettings
+        cls,
+        matrix: FloatArray,
+        numbers: Mapping[str, int],
+        inside: tuple[str, ...],
+        settings: ShareSettings,
+        *,
+        corrected: Corrected | None = None,
+        why: str = "",
     ) -> Tally:
         """matrix: (U, T) numbers by unit and type of `inside`; cells without a place are in `numbers` alone."""
         draws = None
         if len(matrix) >= max(settings.minimum_units, 2):
             draws = resampled_totals(matrix, draws=settings.draws, seed=settings.seed)
-        return cls(numbers, inside, sum(numbers.get(name, 0) for name in inside), draws, settings)
+        counted = sum(numbers.get(name, 0) for name in inside)
+        return cls(numbers, inside, counted, draws, settings, corrected if counted else None, why)
 
     def number(self, group: Collection[str]) -> int:
         return sum(self.numbers.get(name, 0) for name in self.inside if name in group)
@@ -71,15 +102,44 @@ class Tally:
         whole = self.draws.sum(axis=1)
         return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
+    def part(self, group: Collection[str], *, among: Collection[str] | None = None) -> Part | None:
+        """The share of a group in the hundred, or in part of it, as the nested bootstrap has it; null without one."""
+        if self.corrected is None:
+            return None
+        whole = set(self.inside) if among is None else set(self.inside) & set(among)
+        types = self.corrected.types
+        if not whole.intersection(group, types):
+            return None  # a type that the classifier cannot name is not absent for that
+        return self.corrected.shares.of(
+            [name in whole and name in group for name in types], [t in whole for t in types]
+        )
+
     def share(self, name: str, label: str, group: Collection[str]) -> Share:
         number = self.number(group)
         if not self.counted:
-            return Share(name, label, number, None, None, None, None, None)
+            nothing = Deciding(None, None, None, "", "nothing was counted")
+            return Share(name, label, number, None, None, None, None, None, nothing)
         low, high = clopper_pearson(number, self.counted, self.settings.level)
         drawn = self.drawn(group)
         between = None if drawn is None else percentile_interval(drawn, self.settings.level)
-        again = (None, None) if between is None else (100 * between[0], 100 * between[1])
-        return Share(name, label, number, 100 * number / self.counted, 100 * low, 100 * high, *again)
+        again = None if between is None else (100 * between[0], 100 * between[1])
+        percent, exact = 100 * number / self.counted, (100 * low, 100 * high)
+        deciding = self._deciding(group, percent, exact, again)
+        fields_low, fields_high = again or (None, None)
+        return Share(name, label, number, percent, *exact, fields_low, fields_high, deciding)
+
+    def _deciding(
+        self, group: Collection[str], percent: float, exact: tuple[float, float], again: tuple[float, float] | None
+    ) -> Deciding:
+        part = self.part(group)
+        if part is not None:
+            between = interval_of(part.draws, np.asarray(part.estimate), self.settings.level)
+            return Deciding(100 * part.estimate, 100 * float(between[0]), 100 * float(between[1]), NESTED, self.why)
+        why = "the classifier's held-out cells have none of this type" if self.corrected else self.why
+        if again is not None:
+            return Deciding(percent, *again, BY_UNITS, why)
+        few = "too few cells or fields to draw fields again"
+        return Deciding(percent, *exact, EXACT, f"{why}; {few}" if why else few)
 
 
 def by_place(cells: Sequence[tuple[str, str | None]], inside: Sequence[str]) -> FloatArray:

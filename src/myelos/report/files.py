@@ -56,19 +56,35 @@ def as_csv(count: Count) -> str:
     """One line a type, lineage, and kind beside the count; percentages of 100, empty where undefined."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
+    deciding = ["deciding_percent", "deciding_low", "deciding_high"]
+    bootstrap = ["bootstrap_low", "bootstrap_high"]
     writer.writerow(
-        ["part", "name", "label", "number", "percent", "low", "high", "bootstrap_low", "bootstrap_high", "per_hundred"]
+        [
+            "part",
+            "name",
+            "label",
+            "number",
+            "percent",
+            "low",
+            "high",
+            *bootstrap,
+            *deciding,
+            "decided_by",
+            "per_hundred",
+        ]
     )
     for part, shares in (("type", count.types), ("lineage", count.lineages)):
         for share in shares:
             numbers = (share.percent, share.low, share.high, share.bootstrap_low, share.bootstrap_high)
-            writer.writerow([part, guarded(share.name), guarded(share.label), share.number, *map(_short, numbers), ""])
+            numbers += (share.deciding.value, share.deciding.low, share.deciding.high)
+            line = [part, guarded(share.name), guarded(share.label), share.number, *map(_short, numbers)]
+            writer.writerow([*line, share.deciding.method, ""])
     for part, rows in (("beside", count.beside), ("unstated", count.unstated)):
         for row in rows:
-            empty = [""] * 5
+            empty = [""] * 9
             line = [part, guarded(row.name), guarded(row.label), row.number, *empty, _short(row.per_hundred)]
             writer.writerow(line)
-    ends = [""] * 6
+    ends = [""] * 10
     writer.writerow(["total", "counted", "Cells counted", count.counted, *ends])
     writer.writerow(["note", "research_use", RESEARCH_USE, "", *ends])
     return sink.getvalue()

@@ -17,7 +17,9 @@ from importlib.resources import files
 
 import myelos
 from myelos import taxonomy
-from myelos.counting import UNSTATED, USUAL, Count, in_order, is_inside
+from myelos.counting import Count, in_order, is_inside
+from myelos.metrics.blind import UNSTATED, USUAL
+from myelos.metrics.shares import NESTED
 from myelos.report.contents import (
     Row,
     aside_of,
@@ -72,6 +74,8 @@ def render(given: ReportInput, settings: PageSettings | None = None) -> str:
         short=lambda name: taxonomy.cell_type(name).short,
         blasts=next((row for row in given.count.lineages if row.name == "blasts"), None),
         rows=rows_of(given, types),
+        corrected=any(share.deciding.method == NESTED for share in given.count.types),
+        least=given.count.settings.adequacy.minimum(given.count.specimen),
         axis=axis_of(given.count),
         galleries=galleries_of(cells, crops, types, shown=settings.shown),
         fields=fields_of(given, cells, pictures),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ import myelos
 from myelos.counting import Count, CountSettings, count
 from myelos.errors import ResultError
 from myelos.metrics.adequacy import AdequacySettings, Evidence
+from myelos.metrics.confusion import Confusion
+from myelos.metrics.homogeneity import HomogeneitySettings
+from myelos.metrics.nested import NestedSettings
 from myelos.metrics.shares import ShareSettings
+from myelos.metrics.stopping import StopSettings
 from myelos.report.corrections import apply, read_corrections
 from myelos.report.files import FORMAT
 from myelos.report.input import ModelNote, Picture, ReportInput
@@ -36,7 +41,7 @@ def load(out: Path) -> ReportInput:
     tables |= {name: _optional(out, name) for name in ("tiles", "set_aside", "opinions")}
     return ReportInput(
         title=stored["title"],
-        count=again(tables["cells"], stored["count"]),
+        count=again(tables["cells"], tables["slides"], stored["count"]),
         run=run,
         crops=stored_crops(out),
         pictures=stored_pictures(out),
@@ -69,7 +74,7 @@ def recount(out: Path, corrections: Path) -> Path:
     stored = _stored(out)
     given = ReportInput(
         title=first.title,
-        count=again(cells, stored["count"]),
+        count=again(cells, first.slides, stored["count"], corrected=bool(len(done))),
         cells=cells,
         slides=first.slides,
         tiles=first.tiles,
@@ -92,8 +97,14 @@ def recount(out: Path, corrections: Path) -> Path:
     return folder
 
 
-def again(cells: pa.Table, stored: dict[str, Any]) -> Count:
-    """Count cells by the rules that a stored count was made with."""
+def again(cells: pa.Table, slides: pa.Table, stored: dict[str, Any], *, corrected: bool = False) -> Count:
+    """Count cells by the rules that a stored count was made with.
+
+    corrected: people changed types, whose errors the classifier's held-out cells do not describe.
+    """
+    confusion = Confusion.from_dict(stored["confusion"]) if stored.get("confusion") else None
+    if confusion is not None and corrected:
+        confusion = replace(confusion, fits=False, why="people have corrected cells, and it describes the classifier")
     return count(
         cells,
         specimen=stored["specimen"],
@@ -102,12 +113,17 @@ def again(cells: pa.Table, stored: dict[str, Any]) -> Count:
         known=stored["known"],
         tested_on=stored["tested_on"],
         unit=stored["unit"],
+        confusion=confusion,
+        smears={row["slide_id"]: row["smear"] or "" for row in slides.to_pylist()},
     )
 
 
 def _settings(stored: dict[str, Any]) -> CountSettings:
     plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    plain |= {"shares": ShareSettings(**stored["shares"]), "adequacy": AdequacySettings(**stored["adequacy"])}
+    shares = stored["shares"] | {"nested": NestedSettings(**stored["shares"].get("nested", {}))}
+    plain |= {"shares": ShareSettings(**shares), "adequacy": AdequacySettings(**stored["adequacy"])}
+    plain |= {"stopping": StopSettings(**stored.get("stopping", {}))}
+    plain |= {"homogeneity": HomogeneitySettings(**stored.get("homogeneity", {}))}
     return CountSettings(**plain)
 
 

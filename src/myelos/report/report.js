@@ -105,6 +105,12 @@
       put(method, "Jeffreys posterior, live");
     }
   };
+  const showStale = () => { // what needs the places of cells and the classifier's errors is left to a recount
+    for (const cell of document.querySelectorAll("[data-deciding], [data-stop]")) {
+      if (cell.dataset.first === undefined) cell.dataset.first = cell.textContent;
+      put(cell, journal.length && cell.dataset.first ? "recount" : cell.dataset.first);
+    }
+  };
   const showNumbers = () => {
     const found = numbers();
     const counted = total(found, inside);
@@ -123,6 +129,7 @@
     showBlasts(found, counted);
     showRatio(found);
     showThresholds(found, counted);
+    showStale();
   };
 
   // ---- showing cells
