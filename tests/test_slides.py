@@ -26,6 +26,7 @@ from myelos.slides import OUTSIDE, READERS, Slide, open_slide
 from myelos.slides.base import resample
 from myelos.slides.fingerprint import fingerprint, full_hash, slide_id
 from myelos.slides.info import describe
+from myelos.slides.openslide import scanner_name
 from myelos.slides.write import Rows, write_tiff
 
 MPP = 0.25
@@ -767,6 +768,21 @@ class TestInfo:
         assert any("--mpp" in warning for warning in describe(folder / "field.png")["warnings"])
         assert describe(folder / "field.png", mpp=0.3)["mpp_source"] == "argument"
         assert describe(data / "wsi_samples" / "CMU-1-Small-Region.svs")["objective"] == "20"
+
+    def test_words_that_stand_for_no_scanner_are_not_shown(self, dicom):
+        """The converter writes "Unknown" where DICOM demands a maker and a model and the TIFF states none."""
+        with open_slide(dicom) as slide:
+            assert "scanner" not in slide.properties
+        assert describe(dicom)["scanner"] is None
+        for maker, model, name in (
+            ("Unknown", "Unknown", ""),
+            ("Leica Biosystems", " unknown ", "Leica Biosystems"),
+            ("n/a", "Ultra Fast Scanner", "Ultra Fast Scanner"),
+            ("3DHISTECH", "PANNORAMIC 1000", "3DHISTECH PANNORAMIC 1000"),
+            ("Aperio", "Aperio AT2", "Aperio AT2"),
+            ("", "", ""),
+        ):
+            assert scanner_name(maker, model) == name
 
     def test_no_name_comes_out(self, tmp_path):
         picture = smear(64, 64)

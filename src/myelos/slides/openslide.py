@@ -31,6 +31,8 @@ TRANSFER = {
     "1.2.840.10008.1.2.5": "RLE",
 }
 BOUNDS = ("x", "y", "width", "height")
+# DICOM demands a manufacturer and a model; converters write these where they know none.
+PLACEHOLDERS = frozenset({"", "-", "n/a", "na", "none", "not available", "not specified", "undefined", "unknown"})
 
 
 class OpenSlideSlide(Slide):
@@ -171,6 +173,12 @@ def _claimed_mpp(found: Any) -> float | None:
         return None
 
 
+def scanner_name(manufacturer: str, model: str) -> str:
+    """Maker and model of a scanner, without words that stand for nothing; empty where nothing is left."""
+    maker, model = (name.strip() if name.strip().lower() not in PLACEHOLDERS else "" for name in (manufacturer, model))
+    return model if model.lower().startswith(maker.lower()) else f"{maker} {model}".strip()
+
+
 def _properties(found: Any, handle: Any) -> dict[str, str]:
     """A positive list: everything else may name a person."""
     wanted = {
@@ -185,7 +193,7 @@ def _properties(found: Any, handle: Any) -> dict[str, str]:
     properties = {name: str(found[key]) for name, key in wanted.items() if key in found}
     if "compression" in properties:
         properties["compression"] = TRANSFER.get(properties["compression"], properties["compression"])
-    scanner = " ".join(properties.pop(key, "") for key in ("manufacturer", "model")).strip()
+    scanner = scanner_name(properties.pop("manufacturer", ""), properties.pop("model", ""))
     if scanner or properties.get("format") not in ("generic-tiff", "dicom", None):
         properties["scanner"] = scanner or properties["format"]
     width, height = (found.get(f"openslide.level[0].tile-{side}") for side in ("width", "height"))
