@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "myelos"
 
 # From the bottom up. A file imports from entries before its own, or from its own entry.
 ORDER = """
-errors geometry taxonomy tables
+errors wording geometry taxonomy tables
 slides imaging datasets metrics phantom
 networks models detection regions classification selection patients representation explanation
 training counting smears report pipeline protocols

@@ -178,7 +178,7 @@ def test_tolerated_types_and_undefined_figures() -> None:
 
 def test_predictions_that_do_not_fit_are_refused() -> None:
     box = [[0, 0, 9, 9]]
-    with pytest.raises(UsageError, match="1 lists of predictions do not fit 2 images"):
+    with pytest.raises(UsageError, match="1 list of predictions for 2 images"):
         detection.evaluate([(box, ["blast"])] * 2, [(box, [1], ["blast"])], threshold=0.5)
     with pytest.raises(UsageError, match="different lengths"):
         detection.evaluate([(box, ["blast"])], [(box, [1, 2], ["blast"])], threshold=0.5)

@@ -41,7 +41,7 @@ def test_a_checkpoint_goes_on_with_the_same_settings_and_data_or_not_at_all(tmp_
         begun(tmp_path, settings=replace(SHORT, rate=1e-3))
     with pytest.raises(ResultError, match=r"architecture\.channels was 16 and is 32"):
         begun(tmp_path, settings=replace(SHORT, architecture=replace(SHORT.architecture, channels=32)))
-    with pytest.raises(ResultError, match="there were 6 training images and are 7"):
+    with pytest.raises(ResultError, match="begun with 6 training images, now there are 7"):
         begun(tmp_path, [*same, discs(6)])
     for fields, what in (
         (moved, "the boxes differ"),

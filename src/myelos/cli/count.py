@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from myelos.cli import common
+from myelos.wording import number_of
 
 if TYPE_CHECKING:
     from myelos.smears.results import CountResult
@@ -122,8 +123,7 @@ def show(result: CountResult, *, as_json: bool) -> int:
         sys.stderr.write(f"set aside: {common.sentence(item.message)}\n")
     for smear in result.smears:
         name = f"{smear.name}: " if len(result.smears) > 1 else ""
-        number = smear.count.counted
-        typer.echo(f"{name}{number} cell{'' if number == 1 else 's'} counted. {smear.count.adequacy.sentence}")
+        typer.echo(f"{name}{number_of(smear.count.counted, 'cell')} counted. {smear.count.adequacy.sentence}")
         for warning in smear.warnings:
             typer.echo(f"  {warning}")
     typer.echo(str(result.report))

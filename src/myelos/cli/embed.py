@@ -12,6 +12,7 @@ import typer
 
 from myelos.cli import common
 from myelos.errors import ModelError, UsageError
+from myelos.wording import number_of
 
 if TYPE_CHECKING:
     from myelos.models.classify import ModuleClassifier
@@ -188,7 +189,7 @@ def manifest(command: str, classifier: ModuleClassifier, settings: Any, **counts
 
 def show(out: Path, figures: dict[str, Any], cells: int, aside: int) -> None:
     """The figures as lines."""
-    typer.echo(f"{out}: {cells} cells" + (f", {aside} set aside" if aside else ""))
+    typer.echo(f"{out}: {number_of(cells, 'cell')}" + (f", {aside} set aside" if aside else ""))
     if "not_judged" in figures:
         typer.echo(f"not judged: {figures['not_judged']}")
         return
@@ -197,5 +198,5 @@ def show(out: Path, figures: dict[str, Any], cells: int, aside: int) -> None:
         own = figures[name]
         typer.echo(
             f"{label}: accuracy {own['accuracy']:.3f}, macro F1 {own['macro_f1']:.3f} "
-            f"(learned from {parts['train']}, judged on {parts['test']} cells)"
+            f"(learned from {parts['train']}, judged on {number_of(parts['test'], 'cell')})"
         )

@@ -9,6 +9,7 @@ import typer
 
 from myelos.cli import common, evaluate_cells
 from myelos.errors import UsageError
+from myelos.wording import number_of
 
 EPILOG = """Examples:
 
@@ -80,7 +81,8 @@ def show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{result['images']} images, {result['boxes']} boxes, threshold {result['threshold']:g}")
+    images, boxes = number_of(result["images"], "image"), number_of(result["boxes"], "box", "boxes")
+    table = Table(title=f"{images}, {boxes}, threshold {result['threshold']:g}")
     columns = ("ap50", "ap", "precision", "recall", "f1")
     for name in ("", "boxes", *columns):
         table.add_column(name, justify="left" if not name else "right")
@@ -92,4 +94,5 @@ def show(result: dict[str, Any]) -> None:
     Console().print(table)
     types = result["types"]
     if types["matched"]:
-        typer.echo(f"right type: {types['accuracy']:.3f} of {types['matched']} matched cells of stated type")
+        matched = number_of(types["matched"], "matched cell")
+        typer.echo(f"right type: {types['accuracy']:.3f} of {matched} of stated type")

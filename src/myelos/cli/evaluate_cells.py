@@ -9,6 +9,7 @@ import typer
 
 from myelos.cli import common
 from myelos.errors import UsageError
+from myelos.wording import number_of
 
 EPILOG = """Examples:
 
@@ -65,7 +66,7 @@ def show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{result['images']} cells in the classes of {result['scheme']}")
+    table = Table(title=f"{number_of(result['images'], 'cell')} in the classes of {result['scheme']}")
     columns = ("precision", "recall", "f1")
     for name in ("", "cells", *columns, *(f"tolerant {column}" for column in columns)):
         table.add_column(name, justify="left" if not name else "right")

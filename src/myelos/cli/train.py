@@ -12,6 +12,7 @@ import typer
 
 from myelos.cli import common
 from myelos.errors import UsageError
+from myelos.wording import number_of
 
 EPILOG = """Examples:
 
@@ -94,7 +95,8 @@ def detector(
         common.print_json({"model": str(trained.path), "faults": len(trained.faults), "metrics": metrics})
         return
     if trained.faults:
-        sys.stderr.write(f"{len(trained.faults)} faults of the labels are listed in {out / 'faults.txt'}\n")
+        found = number_of(len(trained.faults), "fault of the labels is", "faults of the labels are")
+        sys.stderr.write(f"{found} listed in {out / 'faults.txt'}\n")
     typer.echo(str(trained.path))
 
 

@@ -12,6 +12,7 @@ import typer
 from myelos.cli import common
 from myelos.cli.train import parts, stated, told
 from myelos.errors import UsageError
+from myelos.wording import number_of
 
 EPILOG = """Examples:
 
@@ -76,5 +77,6 @@ def classifier(
         common.print_json({"model": str(trained.path), "faults": len(trained.faults), "metrics": metrics})
         return
     if trained.faults:
-        sys.stderr.write(f"{len(trained.faults)} images were left out or doubted: see {out / 'faults.txt'}\n")
+        found = number_of(len(trained.faults), "image was", "images were")
+        sys.stderr.write(f"{found} left out or doubted: see {out / 'faults.txt'}\n")
     typer.echo(str(trained.path))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myelos.errors import MissingDependencyError, UsageError
+from myelos.wording import number_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ def project(features: NDArray[np.float32], settings: ProjectionSettings | None =
     """
     settings = settings or ProjectionSettings()
     if len(features) < 4:
-        raise UsageError(f"{len(features)} cells make no map", remedy="Pass a folder with more cells")
+        few = number_of(len(features), "cell makes", "cells make")
+        raise UsageError(f"{few} no map", remedy="Pass a folder with more cells")
     try:
         from umap import UMAP
     except ImportError as error:

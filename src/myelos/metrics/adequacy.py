@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from myelos.wording import number_of
+
 NOT_EVALUABLE, SHORT, ADEQUATE = "not evaluable", "short count", "adequate as far as judged"
 
 
@@ -61,13 +63,13 @@ def judge(
     """counted: cells in the hundred; unnamed: cells without a type; mature: segmented neutrophils and lymphocytes."""
     stops = list(_stops(specimen, counted, unnamed, evidence, settings))
     notes = list(_notes(specimen, counted, unnamed, mature, evidence, settings))
-    minimum = settings.minimum(specimen)
+    minimum, cells = settings.minimum(specimen), number_of(counted, "cell")
     if stops:
         verdict, sentence = NOT_EVALUABLE, f"Not evaluable: {stops[0]}."
     elif counted < minimum:
-        verdict, sentence = SHORT, f"Short count: {counted} cells counted, {minimum} are expected for {specimen}."
+        verdict, sentence = SHORT, f"Short count: {cells} counted, {minimum} are expected for {specimen}."
     else:
-        verdict, sentence = ADEQUATE, f"Adequate as far as judged: {counted} cells counted ({minimum} expected)."
+        verdict, sentence = ADEQUATE, f"Adequate as far as judged: {cells} counted ({minimum} expected)."
     missing = _not_judged(specimen, evidence)
     return Adequacy(verdict, sentence, tuple(_sentence(text) for text in stops[1:] + notes), missing)
 
@@ -77,9 +79,10 @@ def _stops(specimen: str, counted: int, unnamed: int, evidence: Evidence, settin
     if counted + unnamed == 0:
         yield "no cells were found"
     elif unnamed > settings.most_unnamed * (counted + unnamed):
-        yield f"{unnamed} of {counted + unnamed} cells have no stated type"
+        yield f"no type is stated for {unnamed} of {number_of(counted + unnamed, 'cell')}"
     if counted < settings.evaluable(specimen) and counted + unnamed:
-        yield f"{counted} cells counted, at least {settings.evaluable(specimen)} are needed to judge {specimen}"
+        least = settings.evaluable(specimen)
+        yield f"{number_of(counted, 'cell')} counted, at least {least} are needed to judge {specimen}"
     if evidence.share_set_aside > settings.most_set_aside:
         yield f"{evidence.share_set_aside:.0%} of what was to be read was set aside"
 
@@ -90,7 +93,7 @@ def _notes(
     """What a reader should know although it stops nothing."""
     named = counted + unnamed
     if named and settings.noted_unnamed < unnamed / named <= settings.most_unnamed:
-        yield f"{unnamed} of {named} cells have no stated type and are not in the percentages"
+        yield f"no type is stated for {unnamed} of {number_of(named, 'cell')}, which the percentages leave out"
     if settings.noted_set_aside < evidence.share_set_aside <= settings.most_set_aside:
         yield f"{evidence.share_set_aside:.0%} of what was to be read was set aside"
     if specimen == "marrow" and evidence.area_mm2:

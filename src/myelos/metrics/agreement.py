@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from myelos.errors import UsageError
+from myelos.wording import number_of
 
 
 def confusion_matrix(truth: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str]) -> NDArray[np.int64]:
@@ -19,7 +20,8 @@ def confusion_matrix(truth: Sequence[str], predicted: Sequence[str | None], labe
     place = {label: index for index, label in enumerate(labels)}
     unknown = sorted(set(truth) - place.keys())
     if unknown or len(truth) != len(predicted):
-        why = f"the truth has {', '.join(unknown)}" if unknown else f"{len(truth)} and {len(predicted)} cells"
+        numbers = f"{len(truth)} and {number_of(len(predicted), 'cell')}"
+        why = f"the truth has {', '.join(unknown)}" if unknown else numbers
         raise UsageError("truth and predictions do not fit", why=why)
     matrix = np.zeros((len(labels), len(labels) + 1), np.int64)
     for right, said in zip(truth, predicted, strict=True):

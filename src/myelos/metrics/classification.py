@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from myelos import taxonomy
 from myelos.errors import UsageError
+from myelos.wording import number_of
 
 _FIGURES = ("precision", "recall", "f1", "tolerant_precision", "tolerant_recall", "tolerant_f1")
 
@@ -33,7 +34,7 @@ def evaluate(
     since it is high for every rare type.
     """
     if len(truth) != len(predicted):
-        raise UsageError(f"{len(predicted)} predictions do not fit {len(truth)} cells")
+        raise UsageError(f"{number_of(len(predicted), 'prediction')} for {number_of(len(truth), 'cell')}")
     names = list(labels) if labels is not None else sorted({*truth, *(said for said in predicted if said is not None)})
     pairs = list(zip(truth, predicted, strict=True))
     right = np.array([t == p for t, p in pairs], bool)

@@ -18,6 +18,7 @@ from myelos import taxonomy
 from myelos.datasets.records import IGNORE
 from myelos.errors import UsageError
 from myelos.metrics.matching import Matches, Overlap, match
+from myelos.wording import number_of
 
 __all__ = ["ANY_CELL", "IGNORE", "Matches", "average_precision", "evaluate", "match", "types_of_matched"]
 
@@ -197,7 +198,7 @@ def _type_figures(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 def _check(truth: Truth, predictions: Predictions) -> None:
     if len(truth) != len(predictions):
-        raise UsageError(f"{len(predictions)} lists of predictions do not fit {len(truth)} images")
+        raise UsageError(f"{number_of(len(predictions), 'list')} of predictions for {number_of(len(truth), 'image')}")
     for number, ((boxes, kinds), (found, scores, said)) in enumerate(zip(truth, predictions, strict=True)):
         sizes = (np.size(boxes) / 4, np.size(found) / 4, np.size(scores))
         if sizes != (len(kinds), len(said), len(said)):

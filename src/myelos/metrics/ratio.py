@@ -11,6 +11,7 @@ from myelos.metrics.bootstrap import percentile_interval
 from myelos.metrics.intervals import clopper_pearson
 from myelos.metrics.nested import interval_of
 from myelos.metrics.shares import BY_UNITS, EXACT, NESTED, Deciding, Tally
+from myelos.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def ratio(tally: Tally, myeloid: Collection[str], erythroid: Collection[str], *,
     """myeloid, erythroid: types; least: erythroid cells below which the ratio is undefined."""
     over, under, level = tally.number(myeloid), tally.number(erythroid), tally.settings.level
     if under < least:
-        why = f"undefined: {under} erythroid cells, at least {least} are needed"
+        why = f"undefined: {number_of(under, 'erythroid cell')}, at least {least} are needed"
         return Ratio(over, under, None, None, None, "", why)
     low, high = (p / (1 - p) for p in clopper_pearson(over, over + under, level))
     method, m, e = EXACT, tally.drawn(myeloid), tally.drawn(erythroid)

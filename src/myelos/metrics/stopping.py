@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import lgamma, log
 
+from myelos.wording import number_of
+
 _ENDLESS = 1e9  # cells
 
 
@@ -85,11 +87,13 @@ def stop_rule(
         if counted >= minimum:
             return Stop(True, 0, f"Settled: {what} are {side} {line}.")
         short = minimum - counted
-        return Stop(False, short, f"Looks {side} {line}; settled after {short} more cells at the earliest.")
+        more = number_of(short, "more cell")
+        return Stop(False, short, f"Looks {side} {line}; settled after {more} at the earliest.")
     needed = _first(decided, counted, counted + settings.most)
     if needed is not None:
         further = max(needed, minimum) - counted
-        return Stop(False, further, f"About {_round(further)} more cells would settle whether {what} are above {line}.")
+        more = number_of(_round(further), "more cell")
+        return Stop(False, further, f"About {more} would settle whether {what} are above {line}.")
     if lasting and not is_decided(share, effective_cells(share, lasting, _ENDLESS), threshold, settings):
         return Stop(False, None, f"More cells would not settle it: the classifier's errors blur {line}.")
     return Stop(False, None, f"Too near {line}: more than {settings.most} further cells would be needed.")

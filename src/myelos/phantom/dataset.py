@@ -22,6 +22,7 @@ from myelos.phantom.cells import cell_rng
 from myelos.phantom.compositions import COMPOSITIONS
 from myelos.phantom.fields import Field, FieldSettings, render_field
 from myelos.phantom.looks import LOOKS, VARIANTS
+from myelos.wording import number_of
 
 Progress = Callable[[int, int], None]
 
@@ -131,7 +132,7 @@ def _check(count: int, chances: Mapping[str, float]) -> None:
     if unknown:
         raise UsageError(f"no composition '{unknown[0]}'", remedy=f"Choose among {', '.join(COMPOSITIONS)}")
     if count < 1:
-        raise UsageError(f"{count} fields cannot be written", remedy="Ask for at least one")
+        raise UsageError(f"{number_of(count, 'field')} cannot be written", remedy="Ask for at least one")
 
 
 def _write_field(

@@ -11,6 +11,7 @@ from myelos import taxonomy
 from myelos.counting import Count
 from myelos.report.images import Embedded
 from myelos.report.input import ReportInput
+from myelos.wording import number_of
 
 Row = dict[str, Any]
 
@@ -105,11 +106,13 @@ def left_out_of(
     """What the page does not show, so that nobody takes it for everything."""
     lines = []
     if len(cells) > len(crops):
-        lines.append(f"{len(cells) - len(crops)} of {len(given.cells)} cells are counted but have no picture here.")
+        hidden = number_of(len(cells) - len(crops), "cell is counted but has", "cells are counted but have")
+        lines.append(f"{hidden} no picture here, of {len(given.cells)} in all.")
     if len(given.cells) > len(cells):
-        lines.append(f"{len(given.cells) - len(cells)} of the surest cells are counted but cannot be corrected here.")
+        hidden = number_of(len(given.cells) - len(cells), "of the surest cells is", "of the surest cells are")
+        lines.append(f"{hidden} counted but cannot be corrected here.")
     if len(given.slides) > len(pictures):
-        lines.append(f"{len(given.slides) - len(pictures)} of {len(given.slides)} images are not shown.")
+        lines.append(f"Not shown: {len(given.slides) - len(pictures)} of {number_of(len(given.slides), 'image')}.")
     return lines
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from myelos import taxonomy
 from myelos.errors import InputError, LabelError, ResultError
 from myelos.tables import table
+from myelos.wording import number_of
 
 FORMAT = "myelos-corrections-1"
 _SHOWN = 10  # faults listed in one message
@@ -86,7 +87,7 @@ def apply(corrections: Corrections, cells: pa.Table, slides: pa.Table, tiles: pa
     if faults:
         more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise ResultError(
-            f"{len(faults)} of {len(corrections.rows)} corrections do not fit this result",
+            f"{len(faults)} of {number_of(len(corrections.rows), 'correction')} cannot be made in this result",
             why="; ".join(faults[:_SHOWN]) + more,
             remedy="Pass the result that the corrections were made for",
         )

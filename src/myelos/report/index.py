@@ -13,13 +13,14 @@ from myelos.counting import Count, in_order
 from myelos.report.files import guarded
 from myelos.report.input import RESEARCH_USE
 from myelos.tables import write_bytes
+from myelos.wording import number_of
 
 Entry = tuple[str, str, Count]  # name of the smear, its folder, its count
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Myelos: {number} smears</title>
+<title>Myelos: {number}</title>
 <style>
 body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c1c1c }}
 table {{ border-collapse: collapse; width: 100% }}
@@ -28,7 +29,7 @@ td.n {{ text-align: right; font-variant-numeric: tabular-nums }}
 .use {{ font-weight: 600 }}
 </style></head><body>
 <p class="use">{use}</p>
-<h1>{number} smears</h1>
+<h1>{number}</h1>
 <table><thead><tr><th>Smear</th><th>Cells counted</th><th>Most frequent</th><th>Adequacy</th></tr></thead>
 <tbody>
 {rows}
@@ -41,7 +42,7 @@ def write_index(out: Path, entries: Sequence[Entry]) -> Path:
     """Write `index.html` and `counts.csv` (a line per smear, a column per type) and return the page's path."""
     write_bytes(out / "counts.csv", _table(entries).encode())
     rows = "\n".join(_row(*entry) for entry in entries)
-    page = _PAGE.format(number=len(entries), use=escape(RESEARCH_USE), rows=rows)
+    page = _PAGE.format(number=number_of(len(entries), "smear"), use=escape(RESEARCH_USE), rows=rows)
     write_bytes(out / "index.html", page.encode())
     return out / "index.html"
 

@@ -37,6 +37,7 @@ from myelos.report.images import Embedded, ImageSettings, embed_crops, embed_pic
 from myelos.report.input import RESEARCH_USE, ReportInput
 from myelos.report.keys import assign
 from myelos.report.opinions import disagreement_of
+from myelos.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def render(given: ReportInput, settings: PageSettings | None = None) -> str:
     cells = live_cells(given, settings.live)
     crops, pictures = _images(given, cells, settings.images)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "chance": _chance, "between": _between}
+    environment.filters |= {"number": _number, "chance": _chance, "between": _between, "number_of": number_of}
     return environment.from_string(_asset("report.html.jinja")).render(
         given=given,
         count=given.count,

@@ -87,7 +87,7 @@
     put($("erythroid"), String(e));
     if (e < data.leastErythroid) {
       put($("ratio"), "–");
-      put($("ratio-note"), `undefined: ${e} erythroid cells, at least ${data.leastErythroid} are needed`);
+      put($("ratio-note"), `undefined: ${e} erythroid cell${e === 1 ? "" : "s"}, at least ${data.leastErythroid} are needed`);
       return;
     }
     const [low, high] = exact(m, m + e).map((p) => p / (1 - p));

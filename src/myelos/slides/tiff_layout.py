@@ -17,6 +17,7 @@ from myelos.slides import colour
 from myelos.slides.base import Level
 from myelos.slides.files import truncated
 from myelos.slides.resolution import agreeing
+from myelos.wording import number_of
 
 MAX_DIRECTORIES = 4096
 MAX_ENTRIES = 4096
@@ -192,7 +193,7 @@ def _check_segments(page: Any, path: Path) -> None:
     wanted = -(-page.imagewidth // width) * -(-page.imagelength // height) * planes
     found = min(len(page.dataoffsets), len(page.databytecounts))
     if found < wanted:
-        raise InputError(f"{path.name} is damaged", why=f"its size asks for {wanted} tiles, it lists {found}")
+        raise InputError(f"{path.name} is damaged", why=f"its size asks for {number_of(wanted, 'tile')}, not {found}")
 
 
 def segment_size(page: Any) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from myelos.smears.inputs import SetAside, label
 from myelos.smears.job import Job
 from myelos.smears.looking import Look
 from myelos.smears.rows import Reading, ReadSettings, chosen
+from myelos.wording import number_of
 
 FORMAT = "myelos-run-1"
 RULE = "the adopted type of a cell is the most probable type of the detector"
@@ -149,14 +150,14 @@ def warnings(
     unknown = sum(reading.look.resolution.mpp is None for reading in readings)
     if unknown:
         found.append(
-            f"The scale of {unknown} of {len(readings)} images is unknown, and with it lengths, areas and densities: "
-            f"{_how_read(readings)}. The model may be wrong. Pass --mpp with the µm per pixel."
+            f"The scale of {unknown} of {number_of(len(readings), 'image')} is unknown, and with it lengths, areas and "
+            f"densities: {_how_read(readings)}. The model may be wrong. Pass --mpp with the µm per pixel."
         )
     estimated = [reading.look.resolution for reading in readings if reading.look.resolution.source == "red cells"]
     if estimated:
         worst = max(resolution.uncertainty for resolution in estimated)
         found.append(
-            f"The scale of {len(estimated)} of {len(readings)} images was estimated from their red cells "
+            f"The scale of {len(estimated)} of {number_of(len(readings), 'image')} was estimated from red cells "
             f"(± {100 * worst:.0f} %): lengths, areas and densities are no more certain than that."
         )
     if not settings.common_scale:

@@ -14,6 +14,7 @@ from myelos.slides.base import Slide
 from myelos.smears.job import Job
 from myelos.smears.looking import Look
 from myelos.smears.rows import Image, Reading, ReadSettings
+from myelos.wording import number_of
 
 Row = dict[str, Any]
 Cut = Callable[[Row], Image | None]  # a row of `cells` → what the classifier sees of it, None where nothing can be read
@@ -114,7 +115,7 @@ def unasked(job: Job, readings: Sequence[Reading]) -> tuple[str, ...]:
     scales = [_scale(reading.look, job.settings) for reading in readings]
     reasons = Counter(unfit(job.classifier, specimen=job.specimen, mpp=mpp) for mpp in scales)
     return tuple(
-        f"No second opinion on the cells of {number} of {len(readings)} images: {why}."
+        f"No second opinion on the cells of {number} of {number_of(len(readings), 'image')}: {why}."
         for why, number in sorted(reasons.items())
         if why
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from myelos.models.files import ModelCard
+from myelos.wording import number_of
 
 RESEARCH_USE = "For research use only. Not for use in diagnostic procedures."
 
@@ -43,7 +44,7 @@ def _source_line(row: object) -> str:
     assert isinstance(row, dict)
     boxes = ", ".join(f"{number} {label}" for label, number in row["boxes"].items()) or "no cells"
     credit = f" {row['credit']}" if row["credit"] else ""
-    return f"- {row['source']}: {row['fields']} fields with {boxes}.{credit}"
+    return f"- {row['source']}: {number_of(row['fields'], 'field')} with {boxes}.{credit}"
 
 
 def _figure_line(source: str, figures: dict) -> str:

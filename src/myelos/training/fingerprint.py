@@ -14,6 +14,8 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
+from myelos.wording import number_of
+
 IRRELEVANT = frozenset({"checkpoint_every"})  # changes no weight
 
 
@@ -64,7 +66,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if before.get(name) != now.get(name)
     ]
     if old["items"] != new["items"]:
-        said.append(f"there were {old['items']} training images and are {new['items']}")
+        said.append(f"it was begun with {number_of(old['items'], 'training image')}, now there are {new['items']}")
     else:
         aspects = sorted({*old["data"], *new["data"]})
         said += [f"the {name} differ" for name in aspects if old["data"].get(name) != new["data"].get(name)]
