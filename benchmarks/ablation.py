@@ -84,7 +84,7 @@ def _parts(chula: Path, bccd: Path) -> tuple[list[FieldRecord], dict[str, list[F
     """Records to learn from, and those to test on by source; samples and near-duplicates are on one side."""
     samples, fields = read_fields(chula)[0], read_fields(bccd)[0]
     held = set(folds(samples, 4)[0])
-    parts = split(fields, fractions={"train": 0.75, "test": 0.25})
+    parts = split(fields, fractions={"train": 0.75, "test": 0.25}, rule="filled")
     learned = [r for i, r in enumerate(samples) if i not in held] + [fields[i] for i in parts["train"]]
     return learned, {"Chula": [samples[i] for i in sorted(held)], "BCCD": [fields[i] for i in parts["test"]]}
 

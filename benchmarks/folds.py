@@ -88,7 +88,9 @@ def _run(
         torch.set_num_threads(arguments.threads)
     recipe = _recipe(arguments)
     others, _ = read_sets([Path(folder) for folder in arguments.data])
-    base = [others[i] for i in split(others, fractions=recipe.parts, seed=recipe.split_seed)["train"]]
+    base = [
+        others[i] for i in split(others, fractions=recipe.parts, seed=recipe.split_seed, rule=recipe.split)["train"]
+    ]
     known = scales([*base, *chula], recipe.scales)
     base_fields = load(base, types=recipe.types, mpp=recipe.mpp, known=known, appearance=recipe.appearance)
     chula_fields = load(chula, types=recipe.types, mpp=recipe.mpp, known=known, appearance=recipe.appearance)

@@ -22,15 +22,19 @@ from myelos.datasets.records import Fault, FieldRecord
 class DuplicateSettings:
     """side: of the thumbnails, pixels, even. correlation: above it two images are near-duplicates.
 
-    crops: how parts of fields are looked for, None for not at all.
+    crops: how parts of fields are looked for, None for not at all. single_cells: whether images of one cell in their
+    middle are looked for among the parts too. They are all alike, so that strangers are joined now and then, and most
+    of the time goes into aligning them; a copy of a whole image is found without.
     """
 
     side: int = 48
     correlation: float = 0.97
     crops: crops.CropSettings | None = field(default_factory=crops.CropSettings)
+    single_cells: bool = False
 
 
 _USUAL = DuplicateSettings()
+WITH_SINGLE_CELLS = DuplicateSettings(single_cells=True)  # as the splits of the shipped detectors were made
 _KINDS = {"identical": "repeated image", "whole": "near-duplicate image", "part": "part of another image"}
 
 
@@ -64,7 +68,7 @@ def pairs(items: Sequence[FieldRecord | Path], settings: DuplicateSettings = _US
     found = {(pair.first, pair.second): pair for pair in _identical(paths)}
     similar = [*_similar(_normalised(large), settings.correlation)]
     if settings.crops is not None:
-        similar += _crops(items, large, settings.crops)
+        similar += _crops(_fields(items, single_cells=settings.single_cells), large, settings.crops)
     for pair in similar:
         found.setdefault((pair.first, pair.second), pair)
     return [found[key] for key in sorted(found)]
@@ -122,11 +126,28 @@ def _similar(images: NDArray[np.float32], threshold: float) -> Iterator[Pair]:
                 yield Pair(start + int(row), int(column), min(float(values[row, column]), 0.9999))
 
 
-def _crops(
-    items: Sequence[FieldRecord | Path], thumbnails: NDArray[np.float32], settings: crops.CropSettings
-) -> Iterator[Pair]:
-    """Pairs of fields one of which is a part of the other; single cells, given as paths, are whole images."""
-    fields = [index for index, item in enumerate(items) if isinstance(item, FieldRecord)]
+def single_cell(record: FieldRecord) -> bool:
+    """Whether the image shows one cell in its middle and little else: one box, a twelfth of the area or more."""
+    if len(record.boxes) != 1:
+        return False
+    x, y, width, height = record.boxes[0].tolist()
+    aside = max(
+        abs(x + width / 2 - record.width / 2) / record.width, abs(y + height / 2 - record.height / 2) / record.height
+    )
+    return aside < 0.1 and width * height > record.width * record.height / 12
+
+
+def _fields(items: Sequence[FieldRecord | Path], *, single_cells: bool) -> list[int]:
+    """Indices of what may be a part of another or have one; single cells, given as paths, are whole images."""
+    return [
+        index
+        for index, item in enumerate(items)
+        if isinstance(item, FieldRecord) and (single_cells or not single_cell(item))
+    ]
+
+
+def _crops(fields: Sequence[int], thumbnails: NDArray[np.float32], settings: crops.CropSettings) -> Iterator[Pair]:
+    """Pairs of fields one of which is a part of the other."""
     if len(fields) > 1:
-        for first, second, value in crops.find(thumbnails[fields], settings):
+        for first, second, value in crops.find(thumbnails[list(fields)], settings):
             yield Pair(fields[first], fields[second], min(value, 0.9999), "part")

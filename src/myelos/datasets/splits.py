@@ -1,23 +1,26 @@
 """Parts of a data set that share no patient, no sample and no near-duplicate.
 
 What belongs together forms a unit. A unit is known by the smallest content hash of its images, so that neither the
-order of the records nor the names of files and folders change where it goes.
+order of the records nor the names of files and folders change where it goes. By the rule `hashed` nothing else does:
+a further source moves no unit that it shares no image, sample or near-duplicate with.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.datasets.duplicates import groups, join
+from myelos.datasets.duplicates import WITH_SINGLE_CELLS, groups, join
 from myelos.datasets.images import content_hash
 from myelos.datasets.records import FieldRecord
 from myelos.errors import UsageError
+from myelos.wording import number_of
 
 _TRIES = 200  # orders in which folds are filled; the best is kept
 
@@ -36,7 +39,7 @@ def units(records: Sequence[FieldRecord], *, seed: int = 0, duplicates: Sequence
     """What belongs together, sorted by key. duplicates: labels of `duplicates.groups`, computed where None."""
     labels = groups(records) if duplicates is None else duplicates
     if len(labels) != len(records):
-        raise UsageError(f"{len(labels)} labels of duplicates do not fit {len(records)} records")
+        raise UsageError(f"{len(labels)} labels of duplicates are not for {number_of(len(records), 'record')}")
     first: dict[tuple[str, str], int] = {}
     links = []
     for index, record in enumerate(records):
@@ -55,18 +58,33 @@ def split(
     *,
     fractions: Mapping[str, float],
     seed: int = 0,
+    rule: str = "hashed",
     duplicates: Sequence[int] | None = None,
 ) -> dict[str, list[int]]:
-    """Indices of records by part, such as {"train": 0.8, "test": 0.2}; units go whole, in the order of their keys.
+    """Indices of records by part, such as {"train": 0.8, "test": 0.2}; units go whole.
 
-    Within each combination of sources a unit goes where most images are still wanted, so that every part has its
-    share of every source as far as units allow. Raises UsageError where the fractions do not add up to 1.
+    rule: `hashed`, where the hash of a unit says, whatever else is given; shares come out as chance has it. `filled`,
+    where most images are still wanted, so that every part has its share of every source; a further source changes it
+    all. The figures of the shipped detectors are of `filled`. duplicates: labels of `duplicates.groups`, computed where
+    None, by `filled` as it was when those were trained.
+    Raises UsageError where the fractions do not add up to 1 and for an unknown rule.
     """
     if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values(), default=0) <= 0:
         raise UsageError(f"fractions {dict(fractions)} do not add up to 1", remedy="Pass positive shares of the whole")
-    parts: dict[str, list[int]] = {name: [] for name in fractions}
+    if rule not in RULES:
+        raise UsageError(f"there is no rule {rule!r} for a split", remedy=f"Choose one of {', '.join(RULES)}")
+    if duplicates is None and rule == "filled":
+        duplicates = groups(records, WITH_SINGLE_CELLS)
+    whole = units(records, seed=seed, duplicates=duplicates)
+    parts = RULES[rule](whole, fractions)
+    return {name: sorted(index for unit in parts[name] for index in unit.members) for name in fractions}
+
+
+def _filled(whole: Sequence[Unit], fractions: Mapping[str, float]) -> dict[str, list[Unit]]:
+    """In the order of their keys, within each combination of sources, each unit where most images are still wanted."""
+    parts: dict[str, list[Unit]] = {name: [] for name in fractions}
     strata: dict[tuple[str, ...], list[Unit]] = defaultdict(list)
-    for unit in units(records, seed=seed, duplicates=duplicates):
+    for unit in whole:
         strata[unit.sources].append(unit)
     for _, stratum in sorted(strata.items()):
         total = sum(len(unit.members) for unit in stratum)
@@ -74,8 +92,41 @@ def split(
         for unit in stratum:
             name = max(wanted, key=lambda name: wanted[name])
             wanted[name] -= len(unit.members)
-            parts[name] += unit.members
-    return {name: sorted(indices) for name, indices in parts.items()}
+            parts[name].append(unit)
+    return parts
+
+
+def _hashed(whole: Sequence[Unit], fractions: Mapping[str, float]) -> dict[str, list[Unit]]:
+    """Each unit where its key falls in the unit interval.
+
+    Of a few units a part may get none, and nothing could be chosen or quoted: it then takes the unit that lies nearest
+    to its share, from a part that has others.
+    """
+    bounds = dict(zip(fractions, pairwise(accumulate(fractions.values(), initial=0.0)), strict=True))
+    parts: dict[str, list[Unit]] = {name: [] for name in fractions}
+    for unit in whole:
+        parts[min(bounds, key=lambda name: _away(unit, bounds[name]))].append(unit)
+    for empty in [name for name in parts if not parts[name]]:
+        spare = [
+            (_away(unit, bounds[empty]), name, unit) for name in parts if len(parts[name]) > 1 for unit in parts[name]
+        ]
+        if spare:
+            _, name, unit = min(spare, key=lambda item: item[:2])
+            parts[name].remove(unit)
+            parts[empty].append(unit)
+    return parts
+
+
+def _away(unit: Unit, bounds: tuple[float, float]) -> float:
+    """How far a unit's place in the unit interval lies outside of bounds; 0 within."""
+    place = int(unit.key[:13], 16) / 16**13
+    return max(bounds[0] - place, place - bounds[1], 0.0)
+
+
+RULES: dict[str, Callable[[Sequence[Unit], Mapping[str, float]], dict[str, list[Unit]]]] = {
+    "hashed": _hashed,
+    "filled": _filled,
+}
 
 
 def folds(
@@ -89,7 +140,8 @@ def folds(
     whole = units(records, seed=seed, duplicates=duplicates)
     if not 2 <= k <= len(whole):
         raise UsageError(
-            f"{k} folds cannot be made", why=f"{len(whole)} groups share no sample, patient or near-duplicate"
+            f"{number_of(k, 'fold')} cannot be made",
+            why=f"{number_of(len(whole), 'group shares', 'groups share')} no sample, patient or near-duplicate",
         )
     numbers = _numbers(whole)
     rng = np.random.default_rng(seed)

@@ -164,7 +164,7 @@ def _finish(
         threshold=threshold,
         normalisation=asdict(recipe.appearance),
         data=tuple(_sources(parts["train"], recipe)),
-        training=_plain(recipe.training) | {"split_seed": recipe.split_seed},
+        training=_plain(recipe.training) | {"split": recipe.split, "split_seed": recipe.split_seed},
         metrics=metrics,
         text="",
         synthetic_only=recipe.synthetic,

@@ -20,6 +20,7 @@ class DetectorRecipe:
     """What is trained, from what, and how. A TOML file in `recipes/` states one completely.
 
     scheme: label scheme whose trained types the detector names. mpp: common scale, µm/px. parts: shares of the split.
+    split: by which rule of `datasets.splits`; `filled` in recipes whose quoted figures were measured with it.
     weights: source → how often it is drawn, relative to its natural share. scales: source → stated µm/px.
     credits: source → licence and attribution, for the card. whole: sources of which everything is trained on, because
     their figures come from folds. synthetic: every field is rendered.
@@ -31,6 +32,7 @@ class DetectorRecipe:
     mpp: float = 0.25
     tile: int = 640
     parts: Mapping[str, float] = field(default_factory=lambda: {"train": 0.7, "choose": 0.1, "test": 0.2})
+    split: str = "hashed"
     weights: Mapping[str, float] = field(default_factory=dict)
     scales: Mapping[str, float] = field(default_factory=dict)
     credits: Mapping[str, str] = field(default_factory=dict)
