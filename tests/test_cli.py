@@ -50,7 +50,7 @@ def myelos_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 VERBS = ["count", "recount", "demo", "detect", "classify", "info", "models", "doctor"]
 FAMILIES = [("train", "detector"), ("train", "classifier"), ("evaluate", "detector"), ("evaluate", "classifier")]
-FAMILIES += [("datasets", "box")]
+FAMILIES += [("datasets", kind) for kind in ("box", "check", "get")]
 FAMILIES += [("phantom", kind) for kind in ("slide", "fields", "cells")]
 
 
@@ -189,6 +189,22 @@ def test_models_and_doctor(myelos_: Any, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert code == 1
     assert "train" in out
     assert myelos_("models", "--json")[1].strip() == "[]"
+
+
+def test_models_are_listed_and_one_is_shown_whole(myelos_: Any) -> None:
+    code, out, _ = myelos_("models")
+    assert code == 0
+    assert "marrow: detector for marrow" in out
+    assert "synthetic_marrow (synthetic images only)" in out
+    assert "myelos models NAME" in out
+    code, card, _ = myelos_("models", "blood")
+    assert code == 0
+    assert card.startswith("# blood")
+    assert "What it cannot name" in card
+    assert [one["name"] for one in json.loads(myelos_("models", "blood", "--json")[1])] == ["blood"]
+    code, _, err = myelos_("models", "bloood")
+    assert code == 1
+    assert "shipped are: blood" in err
 
 
 def test_phantom_fields_are_a_set_that_evaluate_reads(myelos_: Any, tmp_path: Path) -> None:

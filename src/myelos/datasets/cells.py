@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from myelos.datasets import tcia
-from myelos.datasets.cell_labels import find_naming, meaning
+from myelos.datasets.cell_labels import Naming, SeenCell, find_naming, meaning
 from myelos.datasets.cell_layouts import find_cell_layout, scan
 from myelos.datasets.published import CellSet, of_scheme
 from myelos.datasets.records import Fault, FieldRecord
@@ -36,6 +36,20 @@ class CellRecord:
     second: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FoundCells:
+    """A folder of single cells as it was read. naming: what says the class. known: the published set it is (a part of).
+
+    faults: what is wrong with its labels, and what was left out for it.
+    """
+
+    layout: str
+    naming: Naming
+    known: CellSet | None
+    records: list[CellRecord]
+    faults: list[Fault]
+
+
 def read_cells(
     folder: Path, *, scheme: str | None = None, layout: str | None = None, cache: Path | None = None
 ) -> tuple[list[CellRecord], list[Fault]]:
@@ -46,6 +60,14 @@ def read_cells(
     unknown class, and those that the set calls damaged, are faults and left out. Raises LabelError where the layout or
     the meaning of the classes is unclear, or no image is usable.
     """
+    found = find_cells(folder, scheme=scheme, layout=layout, cache=cache)
+    return found.records, found.faults
+
+
+def find_cells(
+    folder: Path, *, scheme: str | None = None, layout: str | None = None, cache: Path | None = None
+) -> FoundCells:
+    """As `read_cells`, with how the folder was read."""
     layout = layout or find_cell_layout(folder)
     seen, faults = scan(folder, layout, cache=cache)
     try:
@@ -54,17 +76,26 @@ def read_cells(
         raise LabelError(f"{folder} has {error.what}", why=error.why, remedy=error.remedy) from None
     known = of_scheme("aml_hehr" if layout == "tcia-aml" else naming.scheme, layout)
     source = known.name if known and layout.startswith("tcia") else folder.resolve().name
-    cells = []
+    records = []
     for cell in seen:
-        word = cell.labels.get(naming.key)
-        kind = meaning(word, naming.scheme) if word is not None else None
-        if word is None or kind is None:
+        record = _record(cell, naming, known, source)
+        if record is not None:
+            records.append(record)
+        else:
+            word = cell.labels.get(naming.key)
             faults.append(Fault(cell.path, None, "unknown class", f"{word} in {naming.scheme or 'no scheme'}"))
-            continue
-        second = tuple(filter(None, (meaning(other, naming.scheme) for other in cell.second)))
-        code = tcia.entity_of(cell) or word
-        cells.append(CellRecord(cell.path, kind, source, code, _mpp(cell.path, known), cell.group, None, second))
-    return cells, faults
+    return FoundCells(layout, naming, known, records, faults)
+
+
+def _record(cell: SeenCell, naming: Naming, known: CellSet | None, source: str) -> CellRecord | None:
+    """The cell with the meaning of its words; None where its class has none."""
+    word = cell.labels.get(naming.key)
+    kind = meaning(word, naming.scheme) if word is not None else None
+    if word is None or kind is None:
+        return None
+    second = tuple(filter(None, (meaning(other, naming.scheme) for other in cell.second)))
+    code = tcia.entity_of(cell) or word
+    return CellRecord(cell.path, kind, source, code, _mpp(cell.path, known), cell.group, None, second)
 
 
 def _mpp(path: Path, known: CellSet | None) -> float | None:
