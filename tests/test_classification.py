@@ -36,8 +36,11 @@ INK = {"lymphocyte": (60, 40, 140), "eosinophil": (220, 110, 90), "segmented_neu
 
 
 def drawn(kind: str, rng: np.random.Generator, side: int = 150) -> NDArray[np.uint8]:
-    """A disc in the ink of its type on light glass: easy to learn, never the same twice."""
-    image = np.full((side, side, 3), 235, np.uint8)
+    """A disc in the ink of its type among shadows of its own: easy to learn, and no near-duplicate of another."""
+    shadows = cv2.resize(
+        rng.uniform(170, 245, (5, 5, 1)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC
+    )
+    image = np.repeat(np.clip(shadows, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     centre = (side // 2 + int(rng.integers(-3, 4)), side // 2 + int(rng.integers(-3, 4)))
     cv2.circle(image, centre, int(rng.integers(side // 5, side // 3)), INK[kind], -1, cv2.LINE_AA)
     return np.clip(image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
@@ -107,7 +110,8 @@ def test_views_are_eight_different_poses() -> None:
 def test_a_further_source_moves_no_cell(tmp_path: Path) -> None:
     first, _ = read_cells(class_folders(tmp_path / "a", 12))
     more, _ = read_cells(class_folders(tmp_path / "b", 12, seed=1))
-    alone, together = split_cells(first), split_cells([*more, *first])
+    alone = split_cells(first, duplicates=range(len(first)))  # discs are near-duplicates of each other: not here
+    together = split_cells([*more, *first], duplicates=range(len(more) + len(first)))
     places = {first[i].path: part for part, indices in alone.items() for i in indices}
     later = {(*more, *first)[i].path: part for part, indices in together.items() for i in indices}
     assert {path: later[path] for path in places} == places
@@ -333,8 +337,8 @@ def test_partial_labels_leave_the_stage_open() -> None:
     shares = logits.softmax(dim=1)
     one = partial_loss(logits, torch.tensor([[False, True, False]]))
     two = partial_loss(logits, torch.tensor([[True, True, False]]))
-    assert float(one) == pytest.approx(-float(shares[0, 1].log()))
-    assert float(two) == pytest.approx(-float((shares[0, 0] + shares[0, 1]).log()))
+    assert float(one) == pytest.approx(-float(shares[0, 1].log()), abs=1e-5)
+    assert float(two) == pytest.approx(-float((shares[0, 0] + shares[0, 1]).log()), abs=1e-5)
 
 
 def test_shipped_classifiers_fit_their_recipes() -> None:

@@ -63,7 +63,8 @@ class Scheme:
     """The labels of one published set.
 
     codes: the set's own code → name of a type. trained: codes that its authors trained a model on, in their order.
-    technical: codes that are no opinion on a cell. provisional: what is not known of the scheme, empty where all is.
+    technical: codes that are no opinion on a cell. coarse: codes that leave open which of several finer ones is meant.
+    provisional: what is not known of the scheme, empty where all is.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Scheme:
     source: str
     trained: tuple[str, ...]
     technical: tuple[str, ...]
+    coarse: tuple[str, ...]
     provisional: str
 
     @property
@@ -236,7 +238,8 @@ def _read_scheme(name: str, entries: dict[str, dict[str, Any]]) -> Scheme:
     technical = tuple(entry.get("technical", ()))
     codes = entry["codes"] if "codes" in entry else _labels_of(entries[entry["same_labels_as"]])
     trained = tuple(entry.get("trained") or (code for code in codes if code not in technical))
-    return Scheme(name, codes, entry["source"], trained, technical, entry.get("provisional", ""))
+    coarse = tuple(entry.get("coarse", ()))
+    return Scheme(name, codes, entry["source"], trained, technical, coarse, entry.get("provisional", ""))
 
 
 def _labels_of(entry: dict[str, Any]) -> dict[str, str]:

@@ -40,11 +40,12 @@ def crop_of(
 
 
 def scheme_classes(scheme: str) -> tuple[str, ...]:
-    """The types of a scheme that are no coarser word for others of it, in its order."""
+    """The types of a scheme without its coarser words for several of them, in its order."""
     if scheme not in taxonomy.SCHEMES:
         raise UsageError(f"there is no label scheme {scheme!r}", remedy=f"Choose one of {', '.join(taxonomy.SCHEMES)}")
-    types = taxonomy.SCHEMES[scheme].types
-    return tuple(name for name in types if not (taxonomy.narrower(name) - {name}) & set(types))
+    known = taxonomy.SCHEMES[scheme]
+    coarse = {known.codes[code] for code in known.coarse}
+    return tuple(name for name in known.types if name not in coarse)
 
 
 def into_classes(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from myelos import __version__
+from myelos import __version__, taxonomy
 from myelos.classification.evaluate import figures
 from myelos.datasets.cell_sets import read_cell_sets
 from myelos.datasets.cell_splits import PARTS, split_cells
@@ -165,11 +165,11 @@ def train_cells(
 
 
 def _types_of(records: Sequence[CellRecord]) -> tuple[str, ...]:
-    from myelos import taxonomy
-
+    """The types of the labels, without coarser words of theirs for several of them."""
     present = {record.cell_type for record in records}
-    specific = {name for name in present if not (taxonomy.narrower(name) - {name}) & present}
-    return tuple(name for name in taxonomy.TYPES if name in specific)
+    coarse = {scheme.codes[code] for scheme in taxonomy.SCHEMES.values() for code in scheme.coarse}
+    vague = {name for name in coarse & present if len(taxonomy.narrower(name) & present) > 1}
+    return tuple(name for name in taxonomy.TYPES if name in present - vague)
 
 
 def _parts(

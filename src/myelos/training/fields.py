@@ -45,6 +45,8 @@ def allowed_types(label: str | None, types: Sequence[str]) -> NDArray[np.bool_] 
     """
     if label is None:
         return np.ones(len(types), dtype=bool)
+    if label in types:  # a lymphocyte, where hairy cells have a name of their own, is none of them
+        return np.array([name == label for name in types])
     narrower = taxonomy.narrower(label)
     mask = np.array([name in narrower or label in taxonomy.narrower(name) for name in types])
     if mask.any():
