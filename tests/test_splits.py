@@ -49,7 +49,8 @@ def test_of_few_units_no_part_stays_empty(tmp_path: Path) -> None:
     for seed in range(20):
         records = [record(tmp_path, f"set{seed}-", number) for number in range(4)]
         assert set(places(records, seed=seed).values()) == set(SHARES)
-    assert set(places(records[:1]).values()) <= set(SHARES)  # one field can be in one part only
+        assert set(places(records[:2], seed=seed).values()) == {"train", "test"}
+        assert set(places(records[:1], seed=seed).values()) == {"train"}  # from which something can be learned
 
 
 def test_the_rule_of_the_shipped_detectors_gives_what_it_gave(tmp_path: Path) -> None:

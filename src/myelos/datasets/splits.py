@@ -99,18 +99,17 @@ def _filled(whole: Sequence[Unit], fractions: Mapping[str, float]) -> dict[str, 
 def _hashed(whole: Sequence[Unit], fractions: Mapping[str, float]) -> dict[str, list[Unit]]:
     """Each unit where its key falls in the unit interval.
 
-    Of a few units a part may get none, and nothing could be chosen or quoted: it then takes the unit that lies nearest
-    to its share, from a part that has others.
+    Of a few units a part may get none, and nothing could be learned, chosen or quoted: the largest such part first, it
+    takes the unit that lies nearest to its share, from a part that has others or a smaller share.
     """
     bounds = dict(zip(fractions, pairwise(accumulate(fractions.values(), initial=0.0)), strict=True))
     parts: dict[str, list[Unit]] = {name: [] for name in fractions}
     for unit in whole:
         parts[min(bounds, key=lambda name: _away(unit, bounds[name]))].append(unit)
-    for empty in [name for name in parts if not parts[name]]:
-        spare = [
-            (_away(unit, bounds[empty]), name, unit) for name in parts if len(parts[name]) > 1 for unit in parts[name]
-        ]
-        if spare:
+    for empty in sorted(fractions, key=lambda name: -fractions[name]):
+        giving = [name for name in parts if len(parts[name]) > 1 or fractions[name] < fractions[empty]]
+        spare = [(_away(unit, bounds[empty]), name, unit) for name in giving for unit in parts[name]]
+        if spare and not parts[empty]:
             _, name, unit = min(spare, key=lambda item: item[:2])
             parts[name].remove(unit)
             parts[empty].append(unit)
