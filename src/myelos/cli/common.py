@@ -30,12 +30,14 @@ Classifier = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option(help="Threads to use; all cores without it.")]
-Stitch = Annotated[str, typer.Option(help="overlap, or wang (the paper's stitching).")]
-FlatField = Annotated[bool, typer.Option(help="Even out the light of fields.")]
-WhitePoint = Annotated[bool, typer.Option(help="Bring the background to white.")]
-CommonScale = Annotated[bool, typer.Option(help="Bring images to the model's scale.")]
+Stitch = Annotated[
+    str, typer.Option(help="How cells at the borders of tiles are joined: overlap, or wang (as in Wang 2022).")
+]
+FlatField = Annotated[bool, typer.Option(help="Even out uneven light across a field before the model sees it.")]
+WhitePoint = Annotated[bool, typer.Option(help="Bring the background to white before the model sees it.")]
+CommonScale = Annotated[bool, typer.Option(help="Bring images to the µm per pixel that the model was trained at.")]
 Device = Annotated[str, typer.Option(help="cpu, or cuda where PyTorch is installed.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a finished result.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that is there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]
 

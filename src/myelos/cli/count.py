@@ -33,20 +33,35 @@ def add(app: typer.Typer) -> None:
 
 
 def count(
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders, patterns; or one tally.csv or .geojson.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, folders or patterns such as fields/*.jpg; or a count made elsewhere: one .csv or .geojson."
+        ),
+    ],
     out: common.Out,
     specimen: common.Specimen = None,
     mpp: common.Mpp = None,
     cells: Annotated[
-        str | None, typer.Option(help="Of a slide: how many cells to find, or all. Fields are read in full.")
+        str | None,
+        typer.Option(
+            help="Of a slide: how many cells to find, or all. Without it 500 in marrow, 200 in blood. "
+            "Fields are read in full."
+        ),
     ] = None,
     smear_by: Annotated[
-        str | None, typer.Option(help="Several smears: a pattern with one group over the name, or a CSV file,smear.")
+        str | None,
+        typer.Option(
+            help="Where fields are of several smears: a regular expression whose one group is the smear's part of the "
+            "file name, or a CSV with columns file,smear. Without it all fields are one smear."
+        ),
     ] = None,
     model: common.Model = None,
     classifier: common.Classifier = None,
     stitch: common.Stitch = "overlap",
-    force: Annotated[bool, typer.Option("--force", help="Count what seems to be no smear, and say so.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Count even what seems to be no smear; the report says so.")
+    ] = False,
     flat_field: common.FlatField = True,
     white_point: common.WhitePoint = True,
     common_scale: common.CommonScale = True,
@@ -55,7 +70,10 @@ def count(
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> int:
-    """Count the cells of smears: a report, tables, and a file for QuPath."""
+    """Count the cells of smears: a report (HTML, JSON, CSV), tables, and a file for QuPath.
+
+    Exit codes: 0 done, 1 failed, 2 wrong use, 3 done with some inputs set aside.
+    """
     from myelos import pipeline
     from myelos.smears.calls import check_specimen
 

@@ -15,7 +15,7 @@ def add(app: typer.Typer) -> None:
 
 
 def detect(
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders, patterns.")],
+    inputs: Annotated[list[str], typer.Argument(help="Images, folders or patterns such as fields/*.jpg.")],
     out: common.Out,
     specimen: Annotated[
         str | None, typer.Option(help="marrow or blood: needed without --model.", metavar="marrow|blood")
@@ -23,7 +23,7 @@ def detect(
     model: common.Model = None,
     classifier: common.Classifier = None,
     mpp: common.Mpp = None,
-    cells: Annotated[str, typer.Option(help="Of a slide: how many cells to find, or all.")] = "all",
+    cells: Annotated[str, typer.Option(help="Of a slide: how many cells to find, or all of them.")] = "all",
     stitch: common.Stitch = "overlap",
     force: Annotated[bool, typer.Option("--force", help="Read what seems to be no smear.")] = False,
     flat_field: common.FlatField = True,

@@ -28,14 +28,18 @@ def add(app: typer.Typer) -> None:
 
 
 def detector(
-    data: Annotated[list[Path] | None, typer.Option(help="Folder of annotated fields; may be repeated.")] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Folder of annotated fields, with --model; may be repeated.")
+    ] = None,
     model: common.Model = None,
     truth: Annotated[Path | None, typer.Option(help="Annotated folder or COCO file, with --predictions.")] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Made by any program: result folder, COCO results, or YOLO text files.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Working threshold of the score of --predictions.")] = None,
-    scheme: Annotated[str | None, typer.Option(help="Label scheme whose codes the labels are.")] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help="Label scheme whose codes the labels are, such as wang19; names without it.")
+    ] = None,
     mpp: common.Mpp = None,
     stitch: common.Stitch = "overlap",
     flat_field: common.FlatField = True,

@@ -55,8 +55,11 @@ def cell(
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> None:
-    """Show what a classifier looks at: SmoothGrad and Grad-CAM of single cells, whether these maps depend on what was
-    learned, and the cells that it finds most alike."""
+    """Show what a classifier looks at when it names a cell.
+
+    SmoothGrad and Grad-CAM of single cells, whether these maps depend on what was learned, and the cells that the
+    classifier finds most alike.
+    """
     from myelos import tables
 
     common.check_mpp(mpp)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from myelos.cli import common
 from myelos.errors import MyelosError
 
+if TYPE_CHECKING:
+    from myelos.models.files import ModelCard
+
 
 def add(app: typer.Typer) -> None:
     app.command(epilog="Example: myelos info slide.svs")(info)
-    app.command(epilog="Example: myelos models --json")(models)
+    app.command(epilog="Examples:\n\nmyelos models\n\nmyelos models blood")(models)
     app.command(epilog="Example: myelos doctor")(doctor)
 
 
@@ -51,22 +54,38 @@ def lines(content: dict[str, Any]) -> str:
     return "\n".join(f"{name.replace('_', ' '):<14} {value}" for name, value in shown.items() if value != "")
 
 
-def models(as_json: common.AsJson = False) -> None:
-    """The shipped models, what they were trained on, and on what they were and were not tested."""
+def models(
+    name: Annotated[str | None, typer.Argument(help="A model's name or file: print its whole card.")] = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """The shipped models: what they name, on what they were trained and tested. With a name, the whole card."""
     from myelos.models import available
+    from myelos.models.files import find, read_card
 
-    cards = available()
+    cards = available() if name is None else [read_card(find(name))]
     if as_json:
         keys = ("name", "kind", "specimen", "types", "mpp", "threshold", "synthetic_only", "metrics", "data", "version")
         common.print_json([{key: getattr(card, key) for key in keys} for card in cards])
         return
     if not cards:
         typer.echo("No model is shipped with this installation. Train one with `myelos train detector`.")
-    for card in cards:
-        only = " (trained on synthetic images only)" if card.synthetic_only else ""
-        typer.echo(
-            f"{card.name}: {card.kind} for {card.specimen}, {len(card.types)} types{only}\n{card.text.strip()}\n"
-        )
+    elif name is not None:
+        typer.echo(cards[0].text.strip())
+    else:
+        told = "Anything that stands under neither is untested. What a model cannot name: myelos models NAME"
+        typer.echo("\n\n".join([*(short(card) for card in cards), told]))
+
+
+def short(card: ModelCard) -> str:
+    """A model in four lines."""
+    trained = ", ".join(str(row["source"]) for row in card.data) or "not stated"
+    rows = {
+        "names": ", ".join(card.types),
+        "trained on": trained + (" (synthetic images only)" if card.synthetic_only else ""),
+        "tested on": ", ".join(card.metrics) or "nothing",
+    }
+    lines = [f"  {what:<11} {text}" for what, text in rows.items()]
+    return "\n".join([f"{card.name}: {card.kind} for {card.specimen}", *lines])
 
 
 def doctor(as_json: common.AsJson = False) -> int:

@@ -35,24 +35,38 @@ def add(app: typer.Typer) -> None:
 
 
 def detector(
-    data: Annotated[list[Path], typer.Option(help="Folder of annotated fields; may be given several times.")],
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of annotated fields: YOLO, Pascal VOC, COCO, QuPath GeoJSON or Myelos tables. May be repeated."
+        ),
+    ],
     out: common.Out,
     recipe: Annotated[str | None, typer.Option(help="A shipped recipe's name or a .toml file.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
     specimen: Annotated[
         str | None, typer.Option(help="marrow or blood: what the model is for.", metavar="marrow|blood")
     ] = None,
-    scheme: Annotated[str | None, typer.Option(help="Label scheme whose types the detector names.")] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help="Label scheme whose types the detector names, such as wbc5 or wang19.")
+    ] = None,
     test: Annotated[
-        list[Path] | None, typer.Option("--test", "--val", help="Folder kept out of everything but the figures.")
+        list[Path] | None,
+        typer.Option("--test", "--val", help="Folder that is only tested on: the figures of the model's card are its."),
     ] = None,
     val_fraction: Annotated[
-        float | None, typer.Option(help="Without --test: share of --data kept out of everything but the figures.")
+        float | None, typer.Option(help="Without --test: share of --data that is only tested on, such as 0.2.")
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="light, resnet50 or resnet101.")] = None,
-    soft_sampling: Annotated[str | None, typer.Option(help="off, box or background (equations 14 and 15).")] = None,
+    soft_sampling: Annotated[
+        str | None,
+        typer.Option(
+            help="How boxes missing in the labels are dealt with (Wang 2022, equations 14, 15): off, box or background."
+        ),
+    ] = None,
     epochs: Annotated[
-        float | None, typer.Option(help="How often, on average, a training image is cut of each field.")
+        float | None,
+        typer.Option(help="Length of the training: how many training images are cut of each field, on average."),
     ] = None,
     canvases: Annotated[int | None, typer.Option(help="In place of --epochs: training images in all.")] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,

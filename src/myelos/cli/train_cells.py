@@ -34,9 +34,11 @@ def classifier(
     ] = None,
     scheme: Annotated[str | None, typer.Option(help="Label scheme whose classes the card quotes.")] = None,
     mpp: Annotated[float | None, typer.Option(help="µm per pixel of sets that do not state it.")] = None,
-    test: Annotated[list[Path] | None, typer.Option(help="Folder kept out of everything but the figures.")] = None,
+    test: Annotated[
+        list[Path] | None, typer.Option(help="Folder that is only tested on: the figures of the model's card are its.")
+    ] = None,
     val_fraction: Annotated[
-        float | None, typer.Option(help="Without --test: share of --data kept out of everything but the figures.")
+        float | None, typer.Option(help="Without --test: share of --data that is only tested on, such as 0.2.")
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="residual (the default), resnext50, sequential, or timm:NAME.")
