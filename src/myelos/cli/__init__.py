@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from myelos.cli import classify, count, datasets, detect, embed, evaluate, explain, phantom, system, train
+from myelos.cli import classify, count, crossval, datasets, detect, embed, evaluate, explain, phantom, system, train
 from myelos.cli.common import fail
 from myelos.errors import MyelosError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for family in (count, detect, classify, train, evaluate, explain, embed, datasets, phantom, system):
+for family in (count, detect, classify, train, evaluate, crossval, explain, embed, datasets, phantom, system):
     family.add(app)
 
 

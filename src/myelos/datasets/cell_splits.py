@@ -7,8 +7,9 @@ of another one from one part to the other, so that models trained one upon the o
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from myelos.datasets.cells import CellRecord
 from myelos.datasets.duplicates import DuplicateSettings, groups, join
@@ -69,3 +70,41 @@ def _part(content: str, fractions: Mapping[str, float], seed: int) -> str:
         if place < 0:
             return name
     return name
+
+
+def cell_folds(
+    records: Sequence[CellRecord], *, folds: int = 5, seed: int = 0, duplicates: Sequence[int] | None = None
+) -> list[int]:
+    """The fold, from 0, of every record: units stay whole, and each type is spread as evenly as they allow.
+
+    Units are taken by size, then by a hash of their content, and each goes where its types are rarest so far: the same
+    records give the same folds in whatever order they come. Raises UsageError for fewer than two folds.
+    """
+    if folds < 2:
+        raise UsageError(f"{folds} folds leave nothing to learn from", remedy="Pass 2 or more")
+    members: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(cell_units(records, duplicates=duplicates)):
+        members[label].append(index)
+    hashes = {path: content_hash(path) for path in {record.path for record in records}}
+    units = sorted(members.values(), key=lambda unit: _order(unit, records, hashes, seed))
+    total = Counter(record.cell_type for record in records)
+    held: list[Counter[str]] = [Counter() for _ in range(folds)]
+    result = [0] * len(records)
+    for place, unit in enumerate(units):
+        types = Counter(records[index].cell_type for index in unit)
+        fold = min(
+            range(folds),
+            key=lambda one: (sum(n * held[one][t] / total[t] for t, n in types.items()), (one - place) % folds),
+        )
+        held[fold] += types
+        for index in unit:
+            result[index] = fold
+    return result
+
+
+def _order(
+    unit: Sequence[int], records: Sequence[CellRecord], hashes: Mapping[Path, str], seed: int
+) -> tuple[int, str]:
+    """The largest units first, then by chance that hangs on content alone."""
+    smallest = min(f"{hashes[records[index].path]}:{records[index].box}" for index in unit)
+    return -len(unit), hashlib.sha256(f"{seed}:{smallest}".encode()).hexdigest()

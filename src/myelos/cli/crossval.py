@@ -1,0 +1,66 @@
+"""`crossval`: the protocols of the papers, their tables and ours beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from myelos.cli import common
+
+EPILOG = """Example:
+
+myelos crossval matek --data mll_bone_marrow_cells -o crossval --preset two-cores
+"""
+
+
+def add(app: typer.Typer) -> None:
+    family = typer.Typer(
+        help=r"Run a paper's protocol on your data (needs myelos\[train]).", epilog=EPILOG, no_args_is_help=True
+    )
+    family.callback()(lambda: None)
+    family.command(epilog=EPILOG)(matek)
+    app.add_typer(family, name="crossval")
+
+
+def matek(
+    data: Annotated[list[Path], typer.Option(help="Folder of single cells; may be given several times.")],
+    out: common.Out,
+    preset: Annotated[str, typer.Option(help="two-cores (90 minutes), paper, or glance (minutes).")] = "two-cores",
+    models: Annotated[
+        str | None,
+        typer.Option(help="In place of the preset's: resnext50, sequential, residual, timm:NAME, handcrafted; commas."),
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="Label scheme of the codes, where they do not tell.")] = None,
+    side: Annotated[int | None, typer.Option(help="Pixels of a crop; the part of the cell shown stays.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="In place of the preset's length.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Not in the paper.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate; not in the paper.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of folds and trainings.")] = None,
+    threads: common.Threads = None,
+    overwrite: common.Overwrite = False,
+    as_json: common.AsJson = False,
+) -> None:
+    """Matek 2021: stratified fivefold cross-validation, Table 1, Figures 2 and 3B; goes on where it was stopped."""
+    with common.needs_training():
+        import torch
+
+        from myelos.protocols import matek as protocol
+
+    settings = protocol.preset(preset)
+    given = {"models": tuple(models.split(",")) if models else None, "batch": batch, "rate": rate, "seed": seed}
+    if side is not None:
+        given |= {"side": side, "mpp": settings.mpp * settings.side / side}
+    if epochs is not None:
+        given |= {"epochs": epochs, "images": 0}
+    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with common.needs_training(), common.progress_bars() as progress:
+        result = protocol.crossval(data, out, settings=settings, scheme=scheme, overwrite=overwrite, progress=progress)
+    if as_json:
+        common.print_json(result)
+    else:
+        typer.echo(str(out / "crossval.md"))

@@ -1,0 +1,1 @@
+"""The protocols of the papers: their splits, their models, their tables beside ours."""

@@ -1,0 +1,118 @@
+"""The models of Matek 2021 on one split: trained, then asked for a probability of every type for every test cell."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myelos.datasets.cells import CellRecord
+from myelos.errors import InputError
+from myelos.protocols.matek import HANDCRAFTED, Preset, Progress, Round, Study
+from myelos.training.cell_loop import CellTrainingSettings, predict_crops, train_network
+from myelos.training.crops import Crop, CropSettings, load_crops, plain, published
+
+_CROPS: dict[tuple[int, float, int], list[Crop]] = {}  # of the study at hand: every fold uses the same
+
+
+def answers(
+    model: str, one: Round, study: Study, settings: Preset, out: Path, progress: Progress
+) -> NDArray[np.float64]:
+    """(cells of the test part, types) probabilities of a model that learned from the round's other part."""
+    if model == HANDCRAFTED:
+        from myelos.protocols.matek_features import handcrafted_answers
+
+        return handcrafted_answers(one, study, settings, out, progress)
+    crops = crops_of(study, settings, progress)
+    outputs = (*study.types, settings.doubled) if settings.doubled in study.types else study.types
+    folder = out / "checkpoints" / f"{model.replace(':', '-')}.{one.name}"
+    network = train_network(
+        [_labelled(crops[index], outputs) for index in one.train],
+        types=len(outputs),
+        side=settings.side,
+        settings=training(model, settings, cells=len(one.train), types=len(study.types)),
+        out=folder,
+        report=lambda values: progress(f"{model}, {one.name}", int(values["step"]), int(values["steps"])),
+    )
+    parts = [one.test[first : first + 512] for first in range(0, len(one.test), 512)]
+    logits = np.concatenate(
+        [predict_crops(network, np.stack([plain(crops[index], settings.side) for index in part])) for part in parts]
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    return as_types(logits, outputs, study.types)
+
+
+def training(model: str, settings: Preset, *, cells: int, types: int) -> CellTrainingSettings:
+    """The optimisation of one network.
+
+    Classes are raised on the fly: every type is drawn as often, and an epoch is `images_per_class` images of each.
+    """
+    base = CellTrainingSettings()
+    if settings.images:
+        epochs = settings.images / cells
+    else:
+        epochs = settings.epochs * (settings.images_per_class * types / cells if settings.images_per_class else 1)
+    return replace(
+        base,
+        epochs=epochs,
+        batch=settings.batch,
+        rate=settings.rate,
+        decay=settings.decay,
+        warmup=settings.warmup,
+        average=settings.average,
+        smoothing=settings.smoothing,
+        mix=settings.mix,
+        balance=1.0 if settings.images_per_class else 0.5,
+        early=0.0,
+        seed=settings.seed,
+        network=replace(base.network, backbone=model),
+        augmentation=published() if settings.augmentation == "published" else CropSettings(),
+    )
+
+
+def as_types(logits: NDArray[np.float32], outputs: Sequence[str], types: Sequence[str]) -> NDArray[np.float64]:
+    """(N, outputs) → (N, types), each type the higher of its outputs: two outputs are one class after the maximum."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    columns = [[place for place, output in enumerate(outputs) if output == name] for name in types]
+    return np.stack([probabilities[:, own].max(axis=1) for own in columns], axis=1)
+
+
+def crops_of(study: Study, settings: Preset, progress: Progress) -> list[Crop]:
+    """All cells of the study at the preset's scale, read once; raises InputError where one cannot be read."""
+    key = (id(study), settings.mpp, settings.side)
+    if key not in _CROPS:
+        _CROPS.clear()
+        records = [at_scale(record, settings) for record in study.records]
+        crops = load_crops(
+            records,
+            types=study.types,
+            mpp=settings.mpp,
+            side=settings.side,
+            scales={},
+            progress=partial(progress, "reading cells"),
+        )
+        if len(crops) != len(records):
+            raise InputError(f"{len(records) - len(crops)} of {len(records)} cells have no crop")
+        _CROPS[key] = crops
+    return _CROPS[key]
+
+
+def at_scale(record: CellRecord, settings: Preset) -> CellRecord:
+    """The record with its µm/px; where nobody knows it, the image's shorter side becomes the crop's, as the paper does
+    with the images of Choi et al."""
+    if record.mpp is not None or record.box is not None:
+        return record
+    from myelos.datasets.images import probe
+
+    return replace(record, mpp=settings.mpp * settings.side / min(probe(record.path)))
+
+
+def _labelled(crop: Crop, outputs: Sequence[str]) -> Crop:
+    """The crop with its label among the outputs: its own type alone, however the taxonomy nests the types."""
+    return replace(crop, allowed=np.array([output == crop.cell_type for output in outputs]))
