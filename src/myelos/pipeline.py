@@ -33,6 +33,7 @@ from myelos.smears.calls import (
     nothing_left,
     number_of_cells,
 )
+from myelos.smears.held_out import confusion_for
 from myelos.smears.inputs import DEFAULT, SetAside, find, folder_names, grouping
 from myelos.smears.job import Job, Progress, silent
 from myelos.smears.looking import Look, look_at, with_scale, with_working_scale
@@ -52,6 +53,7 @@ def count(
     mpp: float | None = None,
     model: str | Path | Detector | None = None,
     classifier: str | Path | Classifier | None = None,
+    held_out: str | Path | None = None,
     smear_by: str | Path | None = None,
     stitch: str = "overlap",
     cells: int | str | None = None,
@@ -71,8 +73,9 @@ def count(
     Fields are one smear unless `smear_by` (a regular expression with one group over the name, or a CSV file,smear)
     tells them apart; a slide is a count by itself. cells: of a slide, how many to find, or "all". model: the name of
     a shipped model, a file, or any `Detector`. classifier: who gives the second opinion on each cell, "none" for
-    nobody; without it the shipped one of the specimen where no `model` is given. synthetic: the images are, and the
-    report says so.
+    nobody; without it the shipped one of the specimen where no `model` is given. held_out: its figures on your own
+    held-out cells (JSON of `evaluate classifier`), from which the deciding intervals know its errors. synthetic: the
+    images are, and the report says so.
 
     Raises UsageError for wrong options, ResultError where `out` holds a result and `overwrite` is false, InputError
     where nothing can be counted.
@@ -95,7 +98,8 @@ def count(
     workers = worker_threads(threads)
     detector = choose_detector(model or specimen, device=device, threads=threads)
     second = choose_classifier(classifier, model=model, specimen=specimen, device=device, threads=threads)
-    job = Job(specimen, detector, settings, workers, progress or silent, synthetic, second)
+    confusion = confusion_for(second, None if held_out is None else Path(held_out), specimen)
+    job = Job(specimen, detector, settings, workers, progress or silent, synthetic, second, confusion)
 
     looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))
     smears, ungrouped = into_smears(looks, smear_of)
@@ -149,6 +153,7 @@ def count_smear(
         known=known_types(job, readings),
         tested_on=model_note(job.detector).tested_on,
         unit="tile" if any(reading.look.by_tiles for reading in readings) else "field",
+        confusion=job.confusion,
     )
     warnings = record.warnings(readings, job.settings, job.detector, job.specimen) + unasked(job, readings)
     run = record.manifest("count", name, job, readings, everything, seconds=time.monotonic() - begun)

@@ -125,7 +125,8 @@ def figures(
     """The figures of named cells in the classes of a scheme.
 
     records: N cells; probabilities: (N, T) over `types`. Cells whose label is no class of the scheme, or a coarser word
-    for several, are set aside. A cell of which most probability falls to no class of the scheme counts as missed.
+    for several, are set aside. A cell of which most probability falls to no class of the scheme counts as missed. Of
+    the two confusion matrices `with_refusal` counts unidentified cells in its last column too.
     """
     classes = scheme_classes(scheme)
     truth = [taxonomy.coarsen(record.cell_type, classes) for record in records]
@@ -136,6 +137,7 @@ def figures(
     meant = [str(truth[index]) for index in labelled]
     result = evaluate(meant, said, labels=classes)
     confidence, right = shares.max(axis=1), np.array([t == s for t, s in zip(meant, said, strict=True)], bool)
+    heard = [name if sure >= threshold else None for name, sure in zip(said, confidence, strict=True)]
     matrix = confusion_matrix(meant, said, classes)
     seen = {name: row for name, row in result["classes"].items() if row["support"] or row["predicted"]}
     return {
@@ -149,7 +151,11 @@ def figures(
         "classes": {name: _strict(row) for name, row in seen.items()},
         "tolerant": _tolerant(result, seen),
         "unidentified": _refused(confidence, right, threshold),
-        "confusion": {"classes": list(classes), "matrix": matrix.tolist()},
+        "confusion": {
+            "classes": list(classes),
+            "matrix": matrix.tolist(),
+            "with_refusal": confusion_matrix(meant, heard, classes).tolist(),
+        },
         "set_aside": aside,
     }
 

@@ -58,6 +58,13 @@ def count(
     ] = None,
     model: common.Model = None,
     classifier: common.Classifier = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The classifier's figures on your own held-out cells (JSON of evaluate classifier): "
+            "intervals then know its errors."
+        ),
+    ] = None,
     stitch: common.Stitch = "overlap",
     force: Annotated[
         bool, typer.Option("--force", help="Count even what seems to be no smear; the report says so.")
@@ -89,6 +96,7 @@ def count(
             smear_by=smear_by,
             model=model,
             classifier=classifier,
+            held_out=held_out,
             stitch=stitch,
             force=force,
             flat_field=flat_field,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from myelos.metrics.confusion import Confusion
 from myelos.models.types import Classifier, Detector
 from myelos.smears.rows import ReadSettings
 
@@ -26,6 +27,7 @@ class Job:
     progress: Progress
     synthetic: bool = False
     classifier: Classifier | None = None  # gives the second opinion
+    confusion: Confusion | None = None  # of the classifier on held-out cells
 
     @property
     def models(self) -> tuple[Detector | Classifier, ...]:
