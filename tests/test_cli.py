@@ -48,10 +48,11 @@ def myelos_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return call
 
 
-VERBS = ["count", "recount", "demo", "detect", "classify", "info", "models", "doctor"]
+VERBS = ["count", "recount", "demo", "detect", "classify", "embed", "info", "models", "doctor"]
 FAMILIES = [("train", "detector"), ("train", "classifier"), ("evaluate", "detector"), ("evaluate", "classifier")]
 FAMILIES += [("datasets", kind) for kind in ("box", "check", "get")]
 FAMILIES += [("phantom", kind) for kind in ("slide", "fields", "cells")]
+FAMILIES += [("explain", "cell")]
 
 
 @pytest.mark.parametrize("words", [*[(verb,) for verb in VERBS], *FAMILIES, *[(words[0],) for words in FAMILIES]])

@@ -52,7 +52,7 @@ def detector(
     ] = None,
     test: Annotated[
         list[Path] | None,
-        typer.Option("--test", "--val", help="Folder that is only tested on: the figures of the model's card are its."),
+        typer.Option("--test", "--val", help="Folder that is only tested on; the model's card quotes its figures."),
     ] = None,
     val_fraction: Annotated[
         float | None, typer.Option(help="Without --test: share of --data that is only tested on, such as 0.2.")

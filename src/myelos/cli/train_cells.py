@@ -35,7 +35,7 @@ def classifier(
     scheme: Annotated[str | None, typer.Option(help="Label scheme whose classes the card quotes.")] = None,
     mpp: Annotated[float | None, typer.Option(help="µm per pixel of sets that do not state it.")] = None,
     test: Annotated[
-        list[Path] | None, typer.Option(help="Folder that is only tested on: the figures of the model's card are its.")
+        list[Path] | None, typer.Option(help="Folder that is only tested on; the model's card quotes its figures.")
     ] = None,
     val_fraction: Annotated[
         float | None, typer.Option(help="Without --test: share of --data that is only tested on, such as 0.2.")
