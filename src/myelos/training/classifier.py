@@ -7,7 +7,7 @@ card quotes. Where a cell goes depends on its content alone (`datasets.cell_spli
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,8 @@ class ClassifierRecipe:
     whose classes the card quotes. mpp, side: of its crops. views: poses that are averaged. risk: the share of wrong
     answers that the threshold for "unidentified" allows on `choose`. scales: source → µm/px; unstated_mpp: of sources
     that neither say it nor stand there. credits: source → licence and attribution. whole: sources of which everything
-    is trained on, because their figures come from folds.
+    is trained on, because their figures come from folds. thinned: source → types of which only every third cell is
+    learned from.
     """
 
     name: str = "classifier"
@@ -66,6 +67,7 @@ class ClassifierRecipe:
     unstated_mpp: float | None = None
     credits: Mapping[str, str] = field(default_factory=dict)
     whole: tuple[str, ...] = ()
+    thinned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: str = ""
     synthetic: bool = False
     training: CellTrainingSettings = field(default_factory=CellTrainingSettings)
@@ -186,7 +188,19 @@ def _parts(
     else:
         chosen = split_cells(split_off, fractions=recipe.parts, seed=recipe.split_seed)
         parts = {name: [split_off[i] for i in indices] for name, indices in chosen.items()}
-    return parts | {"train": parts["train"] + whole}
+    return parts | {"train": list(_thinned(parts["train"] + whole, recipe.thinned))}
+
+
+def _thinned(records: Sequence[CellRecord], thinned: Mapping[str, Sequence[str]]) -> Iterator[CellRecord]:
+    seen: Counter[tuple[str, str]] = Counter()
+    for record in records:
+        key = (record.source, record.cell_type)
+        if record.cell_type not in thinned.get(record.source, ()):
+            yield record
+            continue
+        seen[key] += 1
+        if seen[key] % 3 == 0:
+            yield record
 
 
 def _crops(records: Sequence[CellRecord], recipe: ClassifierRecipe, step: Callable[[int, int], None]) -> list[Crop]:
