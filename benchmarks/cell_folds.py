@@ -30,7 +30,8 @@ from myelos.datasets.records import FieldRecord
 from myelos.datasets.splits import folds
 from myelos.metrics.matching import match
 from myelos.models import load_classifier
-from myelos.training.classifier import ClassifierRecipe, read_classifier_recipe, train_cells
+from myelos.training.cell_recipe import ClassifierRecipe, read_classifier_recipe
+from myelos.training.classifier import train_cells
 
 WORKING = 0.5  # score from which a box of the detector counts as found
 Parts = dict[str, list[CellRecord]]

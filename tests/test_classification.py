@@ -243,7 +243,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe.write_text(
         'name = "tiny"\nscheme = "wbc5"\nmpp = 0.3\nside = 64\nviews = 2\nunstated_mpp = 0.15\n'
         "parts = {train = 0.6, choose = 0.2, test = 0.2}\n"
-        "[training]\nepochs = 8\nbatch = 16\nearly_side = 32\naverage = 0.9\nwarmup = 5\ncheckpoint_every = 7\n"
+        "[training]\nepochs = 40\nbatch = 16\nearly_side = 32\naverage = 0.9\nwarmup = 5\ncheckpoint_every = 7\n"
         "[training.network]\nwidths = [8, 16, 16, 32]\ndepths = [1, 1, 1, 1]\n"
     )
     command = ["train", "classifier", "--data", str(folder), "-o", str(place / "run"), "--recipe", str(recipe)]
@@ -342,7 +342,7 @@ def test_partial_labels_leave_the_stage_open() -> None:
 
 
 def test_shipped_classifiers_fit_their_recipes() -> None:
-    from myelos.training.classifier import read_classifier_recipe
+    from myelos.training.cell_recipe import read_classifier_recipe
 
     for card in available():
         if card.kind == "classifier":

@@ -32,7 +32,7 @@ def judge_model(
     """
     scheme = scheme or classifier.scheme
     scheme_classes(scheme)  # an unknown scheme is said before anything is read
-    records, faults = read_cell_sets(folders, scheme=scheme)
+    records, faults = _read(folders, scheme)
     probabilities, kept, aside = predictions(records, classifier, mpp=mpp, progress=progress)
     named = [records[index] for index in kept]
     return {"model": classifier.name} | figures(
@@ -43,6 +43,14 @@ def judge_model(
         threshold=classifier.threshold,
         aside=[*_as_aside(faults), *aside],
     )
+
+
+def _read(folders: Sequence[Path], scheme: str) -> tuple[list[CellRecord], list[Fault]]:
+    """The labels as the sets mean them; in the codes of the scheme where the sets do not tell."""
+    try:
+        return read_cell_sets(folders)
+    except LabelError:
+        return read_cell_sets(folders, scheme=scheme)
 
 
 def judge_files(truth: Path, said: Path, *, scheme: str | None) -> dict[str, Any]:

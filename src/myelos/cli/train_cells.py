@@ -53,7 +53,8 @@ def classifier(
 ) -> None:
     """Train a classifier of single cells; a killed training goes on when the same command is given again."""
     with common.needs_training():
-        from myelos.training.classifier import ClassifierRecipe, read_classifier_recipe, train_classifier
+        from myelos.training.cell_recipe import ClassifierRecipe, read_classifier_recipe
+        from myelos.training.classifier import train_classifier
 
     if val_fraction is not None and test:
         raise UsageError("--val-fraction and --test both say what to test on", remedy="Pass one of them")

@@ -8,69 +8,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from myelos import __version__, taxonomy
-from myelos.classification.evaluate import figures
 from myelos.datasets.cell_sets import read_cell_sets
-from myelos.datasets.cell_splits import PARTS, split_cells
+from myelos.datasets.cell_splits import split_cells
 from myelos.datasets.cells import CellRecord
 from myelos.datasets.records import Fault
 from myelos.detection.run import worker_threads
 from myelos.errors import LabelError
-from myelos.imaging.crops import views
-from myelos.metrics.selective import choose_threshold, fit_temperature, softmax
-from myelos.models.files import ModelCard, read_card, save, sha256
-from myelos.networks.cells import CellNetwork, CellNetworkSettings
-from myelos.networks.export_cells import export_classifier
-from myelos.tables import write_bytes, write_json, write_run
+from myelos.models.files import ModelCard, read_card, sha256
+from myelos.tables import write_json, write_run
 from myelos.training.card import draw_curve
-from myelos.training.cell_card import cell_card_text
-from myelos.training.cell_loop import CellTrainingSettings, predict_crops, train_network
+from myelos.training.cell_loop import train_network
+from myelos.training.cell_model import judged, write_classifier
+from myelos.training.cell_recipe import ClassifierRecipe
 from myelos.training.checkpoints import earlier_weights, prepare_training
-from myelos.training.crops import Crop, CropSettings, load_crops, plain
-from myelos.training.recipe_files import filled, recipe_content
+from myelos.training.crops import Crop, load_crops
 
 Progress = Callable[[str, dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class ClassifierRecipe:
-    """What is trained, from what, and how. A TOML file in `recipes/` states one completely.
-
-    types: what the classifier names, in the order of its outputs; those of the labels where empty. scheme: the scheme
-    whose classes the card quotes. mpp, side: of its crops. views: poses that are averaged. risk: the share of wrong
-    answers that the threshold for "unidentified" allows on `choose`. scales: source → µm/px; unstated_mpp: of sources
-    that neither say it nor stand there. credits: source → licence and attribution. whole: sources of which everything
-    is trained on, because their figures come from folds. thinned: source → types of which only every third cell is
-    learned from.
-    """
-
-    name: str = "classifier"
-    specimen: str = "blood"
-    scheme: str = "pbc13"
-    types: tuple[str, ...] = ()
-    mpp: float = 0.15
-    side: int = 144
-    views: int = 4
-    risk: float = 0.02
-    parts: Mapping[str, float] = field(default_factory=lambda: dict(PARTS))
-    split_seed: int = 0
-    scales: Mapping[str, float] = field(default_factory=dict)
-    unstated_mpp: float | None = None
-    credits: Mapping[str, str] = field(default_factory=dict)
-    whole: tuple[str, ...] = ()
-    thinned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    remarks: str = ""
-    synthetic: bool = False
-    training: CellTrainingSettings = field(default_factory=CellTrainingSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +41,6 @@ class TrainedClassifier:
     path: Path
     card: ModelCard
     faults: tuple[Fault, ...]
-
-
-def read_classifier_recipe(name: str | Path) -> ClassifierRecipe:
-    """A recipe by the name of a shipped one or the path of a TOML file; raises UsageError for unknown settings."""
-    content, path = recipe_content(name)
-    training = content.pop("training", {})
-    training["network"] = filled(CellNetworkSettings, training.pop("network", {}), path)
-    training["augmentation"] = filled(CropSettings, training.pop("augmentation", {}), path)
-    content["training"] = filled(CellTrainingSettings, training, path)
-    recipe: ClassifierRecipe = filled(ClassifierRecipe, content, path)
-    return recipe
 
 
 def train_classifier(
@@ -210,101 +160,3 @@ def _crops(records: Sequence[CellRecord], recipe: ClassifierRecipe, step: Callab
 
 def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
     tell(stage, {"step": done, "steps": total})
-
-
-def judged(
-    network: CellNetwork,
-    parts: Mapping[str, Sequence[CellRecord]],
-    crops: Mapping[str, Sequence[Crop]],
-    recipe: ClassifierRecipe,
-) -> ModelCard:
-    """The card: temperature and threshold from `choose`, figures by source from `test`."""
-    in_half_precision(network)
-    logits = {name: view_logits(network, crops[name], recipe) for name in ("choose", "test")}
-    allowed = np.stack([crop.allowed for crop in crops["choose"]]) if crops["choose"] else np.zeros((0, 1), bool)
-    temperature = fit_temperature(logits["choose"], allowed)
-    chosen = softmax(logits["choose"], temperature).mean(axis=1)
-    right = allowed[np.arange(len(chosen)), chosen.argmax(axis=1)] if len(chosen) else np.zeros(0, bool)
-    threshold = choose_threshold(chosen.max(axis=1), right, risk=recipe.risk) if len(chosen) else 0.0
-    probabilities = softmax(logits["test"], temperature).mean(axis=1).astype(np.float32)
-    return _card(recipe, parts, crops, temperature, threshold, probabilities)
-
-
-def _card(
-    recipe: ClassifierRecipe,
-    parts: Mapping[str, Sequence[CellRecord]],
-    crops: Mapping[str, Sequence[Crop]],
-    temperature: float,
-    threshold: float,
-    probabilities: NDArray[np.float32],
-) -> ModelCard:
-    metrics = {}
-    for source in sorted({crop.source for crop in crops["test"]}):
-        own = [index for index, crop in enumerate(crops["test"]) if crop.source == source]
-        cells = [CellRecord(Path(crops["test"][i].name), crops["test"][i].cell_type, source) for i in own]
-        metrics[source] = figures(
-            cells, probabilities[own], recipe.types, scheme=recipe.scheme, threshold=threshold
-        ) | {"set_aside": []}
-    card = ModelCard(
-        name=recipe.name,
-        kind="classifier",
-        specimen=recipe.specimen,
-        architecture=asdict(recipe.training.network),
-        types=recipe.types,
-        scheme=recipe.scheme,
-        mpp=recipe.mpp,
-        tile=recipe.side,
-        threshold=threshold,
-        normalisation={"flat_field": False, "white_point": True},
-        data=tuple(_sources(parts["train"], recipe)),
-        training=_plain(recipe.training) | {"split_seed": recipe.split_seed},
-        metrics=metrics,
-        text="",
-        synthetic_only=recipe.synthetic,
-        version=__version__,
-        temperature=temperature,
-        views=recipe.views,
-    )
-    return replace(card, text=cell_card_text(card, recipe.remarks))
-
-
-def _sources(records: Sequence[CellRecord], recipe: ClassifierRecipe) -> list[dict[str, Any]]:
-    counts: dict[str, Counter[str]] = {}
-    for record in records:
-        counts.setdefault(record.source, Counter())[record.cell_type] += 1
-    return [
-        {"source": source, "cells": dict(sorted(types.items())), "credit": recipe.credits.get(source, "")}
-        for source, types in sorted(counts.items())
-    ]
-
-
-def _plain(settings: CellTrainingSettings) -> dict[str, Any]:
-    return {key: value for key, value in asdict(settings).items() if key != "network"}
-
-
-def in_half_precision(network: CellNetwork) -> None:
-    """Round the weights to what the file stores, so that figures and graph come from the very numbers of the file."""
-    for tensor in network.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.copy_(tensor.half().float())
-
-
-def view_logits(network: CellNetwork, crops: Sequence[Crop], recipe: ClassifierRecipe) -> NDArray[np.float32]:
-    """(N, V, T) logits of all poses."""
-    windows = [plain(crop, recipe.side) for crop in crops]
-    if not windows:
-        return np.zeros((0, recipe.views, len(recipe.types)), np.float32)
-    poses = [np.stack([views(image, recipe.views)[k] for image in windows]) for k in range(recipe.views)]
-    return np.stack([predict_crops(network, pose) for pose in poses], axis=1)
-
-
-def write_classifier(network: CellNetwork, card: ModelCard, out: Path) -> Path:
-    """Write `<name>.onnx` and then `<name>.safetensors`, whose card knows the graph's hash."""
-    in_half_precision(network)
-    path = out / f"{card.name}.safetensors"
-    metadata = {"types": list(card.types), "mpp": card.mpp, "scheme": card.scheme, "threshold": card.threshold}
-    metadata |= {"temperature": card.temperature, "views": card.views, "normalisation": dict(card.normalisation)}
-    write_bytes(path.with_suffix(".onnx"), export_classifier(network, card.tile, metadata))
-    weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    save(path, weights, replace(card, onnx_sha256=sha256(path.with_suffix(".onnx"))))
-    return path

@@ -1,0 +1,124 @@
+"""From a trained network to a model file: temperature, threshold, figures, card, weights and graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from myelos import __version__
+from myelos.classification.evaluate import figures
+from myelos.datasets.cells import CellRecord
+from myelos.imaging.crops import views
+from myelos.metrics.selective import choose_threshold, fit_temperature, softmax
+from myelos.models.files import ModelCard, save, sha256
+from myelos.networks.cells import CellNetwork
+from myelos.networks.export_cells import export_classifier
+from myelos.tables import write_bytes
+from myelos.training.cell_card import cell_card_text
+from myelos.training.cell_loop import CellTrainingSettings, predict_crops
+from myelos.training.cell_recipe import ClassifierRecipe
+from myelos.training.crops import Crop, plain
+
+
+def judged(
+    network: CellNetwork,
+    parts: Mapping[str, Sequence[CellRecord]],
+    crops: Mapping[str, Sequence[Crop]],
+    recipe: ClassifierRecipe,
+) -> ModelCard:
+    """The card: temperature and threshold from `choose`, figures by source from `test`."""
+    in_half_precision(network)
+    logits = {name: view_logits(network, crops[name], recipe) for name in ("choose", "test")}
+    allowed = np.stack([crop.allowed for crop in crops["choose"]]) if crops["choose"] else np.zeros((0, 1), bool)
+    temperature = fit_temperature(logits["choose"], allowed)
+    chosen = softmax(logits["choose"], temperature).mean(axis=1)
+    right = allowed[np.arange(len(chosen)), chosen.argmax(axis=1)] if len(chosen) else np.zeros(0, bool)
+    threshold = choose_threshold(chosen.max(axis=1), right, risk=recipe.risk) if len(chosen) else 0.0
+    probabilities = softmax(logits["test"], temperature).mean(axis=1).astype(np.float32)
+    return _card(recipe, parts, crops, temperature, threshold, probabilities)
+
+
+def _card(
+    recipe: ClassifierRecipe,
+    parts: Mapping[str, Sequence[CellRecord]],
+    crops: Mapping[str, Sequence[Crop]],
+    temperature: float,
+    threshold: float,
+    probabilities: NDArray[np.float32],
+) -> ModelCard:
+    metrics = {}
+    for source in sorted({crop.source for crop in crops["test"]}):
+        own = [index for index, crop in enumerate(crops["test"]) if crop.source == source]
+        cells = [CellRecord(Path(crops["test"][i].name), crops["test"][i].cell_type, source) for i in own]
+        metrics[source] = figures(
+            cells, probabilities[own], recipe.types, scheme=recipe.scheme, threshold=threshold
+        ) | {"set_aside": []}
+    card = ModelCard(
+        name=recipe.name,
+        kind="classifier",
+        specimen=recipe.specimen,
+        architecture=asdict(recipe.training.network),
+        types=recipe.types,
+        scheme=recipe.scheme,
+        mpp=recipe.mpp,
+        tile=recipe.side,
+        threshold=threshold,
+        normalisation={"flat_field": False, "white_point": True},
+        data=tuple(_sources(parts["train"], recipe)),
+        training=_plain(recipe.training) | {"split_seed": recipe.split_seed},
+        metrics=metrics,
+        text="",
+        synthetic_only=recipe.synthetic,
+        version=__version__,
+        temperature=temperature,
+        views=recipe.views,
+    )
+    return replace(card, text=cell_card_text(card, recipe.remarks))
+
+
+def _sources(records: Sequence[CellRecord], recipe: ClassifierRecipe) -> list[dict[str, Any]]:
+    counts: dict[str, Counter[str]] = {}
+    for record in records:
+        counts.setdefault(record.source, Counter())[record.cell_type] += 1
+    return [
+        {"source": source, "cells": dict(sorted(types.items())), "credit": recipe.credits.get(source, "")}
+        for source, types in sorted(counts.items())
+    ]
+
+
+def _plain(settings: CellTrainingSettings) -> dict[str, Any]:
+    return {key: value for key, value in asdict(settings).items() if key != "network"}
+
+
+def in_half_precision(network: CellNetwork) -> None:
+    """Round the weights to what the file stores, so that figures and graph come from the very numbers of the file."""
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(tensor.half().float())
+
+
+def view_logits(network: CellNetwork, crops: Sequence[Crop], recipe: ClassifierRecipe) -> NDArray[np.float32]:
+    """(N, V, T) logits of all poses."""
+    windows = [plain(crop, recipe.side) for crop in crops]
+    if not windows:
+        return np.zeros((0, recipe.views, len(recipe.types)), np.float32)
+    poses = [np.stack([views(image, recipe.views)[k] for image in windows]) for k in range(recipe.views)]
+    return np.stack([predict_crops(network, pose) for pose in poses], axis=1)
+
+
+def write_classifier(network: CellNetwork, card: ModelCard, out: Path) -> Path:
+    """Write `<name>.onnx` and then `<name>.safetensors`, whose card knows the graph's hash."""
+    in_half_precision(network)
+    path = out / f"{card.name}.safetensors"
+    metadata = {"types": list(card.types), "mpp": card.mpp, "scheme": card.scheme, "threshold": card.threshold}
+    metadata |= {"temperature": card.temperature, "views": card.views, "normalisation": dict(card.normalisation)}
+    write_bytes(path.with_suffix(".onnx"), export_classifier(network, card.tile, metadata))
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    save(path, weights, replace(card, onnx_sha256=sha256(path.with_suffix(".onnx"))))
+    return path
