@@ -12,7 +12,7 @@ import pytest
 
 import myelos.cli
 from cell_sets import cell, pbc, save, tcia_aml, tcia_mll
-from myelos.datasets.cell_checks import check_cells, check_set
+from myelos.datasets.cell_checks import check_cells, check_set, distinct
 from myelos.datasets.images import content_hash, find_images
 from myelos.datasets.keypoints import cell_groups, overlaps
 from myelos.datasets.published import PUBLISHED
@@ -84,6 +84,8 @@ def test_the_same_image_under_two_labels(tmp_path: Path) -> None:
         "neutrophil here, eosinophil",
     ]
     assert {fault.kind for fault in result.contradictions} == {"two labels"}
+    left = distinct(result.cells, result.overlaps)
+    assert [cell.path for cell in result.cells if cell not in left] == sorted((tmp_path / "two").rglob("*.png"))
 
 
 def test_sets_are_held_against_their_publication(tmp_path: Path) -> None:

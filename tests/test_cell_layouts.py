@@ -156,6 +156,11 @@ def test_unclear_layouts_say_what_was_seen(tmp_path: Path) -> None:
         find_cell_layout(tmp_path / "absent")
 
 
+def test_schemes_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match="no label scheme 'pbc99'"):
+        read_cells(pbc(tmp_path, manifest=False), scheme="pbc99")
+
+
 def test_real_sets(data: Path) -> None:
     marrow, faults = read_cells(data / "mll_bone_marrow_cells")
     assert len(marrow) == 5040

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import myelos.cli
 from cell_sets import parquet
 from myelos.datasets.cells import read_cells
 from myelos.datasets.get import HUB_SETS, GetSettings, check_rows, get
@@ -181,6 +183,20 @@ def test_no_network_is_explained(tmp_path: Path) -> None:
         get(NAME, tmp_path, settings=settings)
     assert error.value.why
     assert "goes on where it stopped" in error.value.remedy
+
+
+def test_command(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["myelos", "datasets", "get", NAME, "-o", str(tmp_path / "out"), "--tries", "1"]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setenv("MYELOS_HUB", hub.settings.hub)
+    assert myelos.cli.main() == 3  # the stand-in has fewer images than the published set
+    out, err = capsys.readouterr()
+    assert "3 files in" in out
+    assert "CC BY 4.0" in out
+    assert "train: 137093 expected, 3 there" in err
+    monkeypatch.setattr(sys, "argv", [*words, "--hub", "http://127.0.0.1:9"])
+    assert myelos.cli.main() == 1
+    assert "cannot be fetched from http://127.0.0.1:9" in capsys.readouterr().err
 
 
 def test_wrong_use(tmp_path: Path) -> None:

@@ -119,6 +119,19 @@ def contradictions(cells: Sequence[CellRecord], found: Sequence[Overlap]) -> lis
     return faults
 
 
+def distinct(cells: Sequence[CellRecord], found: Sequence[Overlap]) -> list[CellRecord]:
+    """The cells without those that overlap an earlier one: as Matek et al. 2021 discard them before their split.
+
+    The other way is to keep them on one side of every split: `cell_splits.cell_units(duplicates=…)` takes the labels of
+    `keypoints.cell_groups`.
+    """
+    left_out: set[int] = set()
+    for overlap in sorted(found, key=lambda overlap: (overlap.first, overlap.second)):
+        if overlap.first not in left_out:
+            left_out.add(overlap.second)
+    return [cell for index, cell in enumerate(cells) if index not in left_out]
+
+
 def _differences(records: Sequence[CellRecord], known: CellSet) -> Iterator[str]:
     if not known.images - known.tolerance <= len(records) <= known.images:
         yield f"{known.images} images published, {len(records)} here"
@@ -132,8 +145,8 @@ def _differences(records: Sequence[CellRecord], known: CellSet) -> Iterator[str]
     if known.size:
         other = Counter(size for record in records if (size := _size(record.path)) != known.size)
         for (width, height), count in sorted(other.items()):
-            published = "{} × {}".format(*known.size)
-            yield f"{count} images of {width} × {height} pixels, published are {published}"
+            stated = "{} × {}".format(*known.size)
+            yield f"{count} images of {width} × {height} pixels, published are {stated}"
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -40,6 +40,8 @@ def find_naming(cells: Sequence[SeenCell], scheme: str | None) -> Naming:
     scheme: taken where stated. Raises LabelError where schemes give the same words different meanings and none is
     stated, or where no word has a meaning.
     """
+    if scheme is not None and scheme not in taxonomy.SCHEMES:
+        raise LabelError(f"there is no label scheme {scheme!r}", remedy=f"Choose one of {', '.join(taxonomy.SCHEMES)}")
     keys = list(dict.fromkeys(key for cell in cells for key in cell.labels))
     best: tuple[float, Naming] | None = None
     for key in keys:

@@ -52,7 +52,9 @@ def find_cell_layout(folder: Path) -> str:
         return found[0]
     why = f"it looks like {' and '.join(found)}" if found else f"it holds {seen(folder)}"
     raise LabelError(
-        f"the layout of {folder} is unclear", why=why, remedy=f"Name the --layout: {', '.join(CELL_LAYOUTS)}"
+        f"the layout of {folder} is unclear",
+        why=why,
+        remedy=f"Known are {', '.join(CELL_LAYOUTS)}; docs/data.md describes them",
     )
 
 

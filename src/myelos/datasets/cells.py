@@ -73,7 +73,7 @@ def find_cells(
     try:
         naming = find_naming(seen, scheme)
     except LabelError as error:
-        raise LabelError(f"{folder} has {error.what}", why=error.why, remedy=error.remedy) from None
+        raise LabelError(f"{folder}: {error.what}", why=error.why, remedy=error.remedy) from None
     known = of_scheme("aml_hehr" if layout == "tcia-aml" else naming.scheme, layout)
     source = known.name if known and layout.startswith("tcia") else folder.resolve().name
     records = []

@@ -240,7 +240,7 @@ def _alike(paths: Sequence[Path], settings: OverlapSettings) -> set[tuple[int, i
 
 
 def _features(grey: Grey, settings: OverlapSettings) -> _Features:
-    points, descriptors = cv2.SIFT_create(nfeatures=settings.keypoints, contrastThreshold=0.005).detectAndCompute(
+    points, descriptors = cv2.SIFT.create(nfeatures=settings.keypoints, contrastThreshold=0.005).detectAndCompute(
         grey, None
     )
     if descriptors is None:

@@ -49,7 +49,9 @@ def unpack(folder: Path, cache: Path | None) -> Path:
         (out / f"{_ORIGIN}.part").replace(out / _ORIGIN)
     except OSError as error:
         raise UsageError(
-            f"the images of {folder} cannot be written to {out}", why=str(error), remedy="Name another --cache"
+            f"the images of {folder} cannot be written to {out}",
+            why=str(error),
+            remedy="Copy the tables to a folder that can be written to",
         ) from error
     return out
 
