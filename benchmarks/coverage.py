@@ -27,7 +27,7 @@ from myelos.metrics.coverage import (
     fields_method,
     nested_method,
 )
-from myelos.metrics.nested import nested_shares
+from myelos.metrics.nested import NestedSettings, nested_shares
 
 BANDS = ((0.02, 0.05), (0.05, 0.1), (0.1, 0.2), (0.2, 1.01))
 MARROW = GeneratorSettings(marrows=1)
@@ -56,8 +56,8 @@ def of(what: str, rows: FloatArray, least: float = 0.02, most: float = 1.01) -> 
     yield Row(what, 100 * found.covered, "%", f"{found.intervals} intervals; {missed}; {wide}")
 
 
-def rows(*, counts: int, processes: int) -> list[Row]:
-    nested = drawn(nested_method, counts, processes)
+def rows(*, counts: int, processes: int, draws: int) -> list[Row]:
+    nested = drawn(partial(nested_method, settings=NestedSettings(draws=draws)), counts, processes)
     others = max(counts // 10, 20)
     bands = [(f"nested: types of {100 * low:.0f} to {100 * min(high, 1):.0f} %", low, high) for low, high in BANDS]
     return [
@@ -72,10 +72,11 @@ def rows(*, counts: int, processes: int) -> list[Row]:
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--counts", type=int, default=5000)
+    made.add_argument("--draws", type=int, default=NestedSettings().draws, help="of each bootstrap")
     made.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = made.parse_args()
     counts = 100 if options.quick else options.counts
-    show(lambda: rows(counts=counts, processes=options.processes), markdown=options.markdown)
+    show(lambda: rows(counts=counts, processes=options.processes, draws=options.draws), markdown=options.markdown)
 
 
 if __name__ == "__main__":

@@ -158,7 +158,8 @@ def test_a_matrix_of_another_classifier_corrects_nothing() -> None:
     assert coverage(drawn_intervals(of_another, range(20), seed=3, settings=marrow)).covered < 0.85
 
 
-CELLS = [(name, f"field {k % 40}") for k, name in enumerate(np.repeat(TYPES, [40, 110, 150, 200]))]
+PLACES = np.random.default_rng(6).integers(0, 40, 500)
+CELLS = [(name, f"field {k}") for name, k in zip(np.repeat(TYPES, [40, 110, 150, 200]), PLACES, strict=True)]
 
 
 def test_a_count_decides_by_the_matrix_that_fits() -> None:

@@ -4,8 +4,8 @@ A classifier that calls one promyelocyte in ten a myelocyte moves both percentag
 known from a limited number of held-out cells. Each draw therefore takes
 
 1. whole units (fields, tiles): Dirichlet weights, the Bayesian bootstrap (Rubin 1981, Annals of Statistics 9:130), with
-   the shape (U - 2) / U, which makes its variance that of the mean of U units, and less by Student's t, because the
-   spread of few units is itself uncertain; cells without units are drawn singly, as in Jeffreys' posterior;
+   the shape (U - 2) / U, which makes its variance that of the mean of U units; cells without units are drawn singly, as
+   in Jeffreys' posterior;
 2. a confusion matrix: Dirichlet rows from the held-out cells of each true type, missed cells as one more column;
 3. a rate of false detections per unit, gamma, where it was measured;
 
@@ -28,6 +28,7 @@ from myelos.errors import UsageError
 
 FloatArray = NDArray[np.float64]
 _TINY = 1e-12
+_CHECKED = 8  # steps between two looks at which draws stand still
 PRIORS = ("1/k", "jeffreys")
 
 
@@ -62,6 +63,8 @@ class NestedShares:
     intervals: FloatArray
     draws: FloatArray
     sampling: FloatArray
+    units: float  # that were drawn again, infinite where single cells were
+    level: float
 
     def of(self, part: Sequence[bool], whole: Sequence[bool]) -> Part:
         """The share of some types among others that include them; each (T,)."""
@@ -72,7 +75,8 @@ class NestedShares:
 
         estimate = among(self.estimates)
         drawn = among(self.draws)
-        return Part(float(estimate), centred(drawn, estimate), float(drawn.var()), float(among(self.sampling).var()))
+        known = centred(drawn, estimate, self.units, self.level)
+        return Part(float(estimate), known, float(drawn.var()), float(among(self.sampling).var()))
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,10 @@ def nested_shares(
     draws = compose(totals, drawn_rows, background=rates * exposure[:, None], start=point, settings=settings)
     sampling = compose(totals, mean, background=rate * exposure[:, None], start=point, settings=settings)
     shares, estimates = shares_of(draws), shares_of(point)
-    intervals = interval_of(centred(shares, estimates), estimates, settings.level)
-    return NestedShares(estimates, intervals, shares, shares_of(sampling))
+    drawn_units = float("inf") if singly or len(numbers) < 3 else float(len(numbers))
+    moved = centred(shares, estimates, drawn_units, settings.level)
+    intervals = interval_of(moved, estimates, settings.level)
+    return NestedShares(estimates, intervals, shares, shares_of(sampling), drawn_units, settings.level)
 
 
 def shares_of(numbers: FloatArray) -> FloatArray:
@@ -125,17 +131,24 @@ def shares_of(numbers: FloatArray) -> FloatArray:
     return np.divide(numbers, whole, out=np.zeros_like(numbers), where=whole > 0)
 
 
-def centred(draws: FloatArray, estimates: FloatArray) -> FloatArray:
-    """(draws, …) shares of a type or of a group of types, moved to where Jeffreys' posterior of it alone would lie.
+def centred(draws: FloatArray, estimates: FloatArray, units: float, level: float) -> FloatArray:
+    """(draws, …) shares of a type or of a group of types, moved and spread to what is known of that alone.
 
-    Cells that are added to sixteen types so that each may be more frequent than it was seen make the frequent ones
-    rarer; what is joint cannot be right for each. The mean of Beta(m p + ½, m (1 - p) + ½) lies (½ - p) / (m + 1) from
-    the share p, where the effective number of cells m follows from the variance of the draws.
+    Moved to where Jeffreys' posterior would lie: cells that are added to sixteen types so that each may be more
+    frequent than it was seen make the frequent ones rarer; what is joint cannot be right for each. The mean of
+    Beta(m p + ½, m (1 - p) + ½) lies (½ - p) / (m + 1) from the share p, where the effective number of cells m follows
+    from the variance of the draws. Spread by Student's t, because that variance is itself estimated from few units:
+    2 / (kurtosis - 1) degrees of freedom for each (Satterthwaite), which is half a degree, as the numbers of cells that
+    lie together have a kurtosis of about 5.
     """
+    from scipy.special import ndtri, stdtrit
+
     mean, variance = draws.mean(axis=0), draws.var(axis=0)
     certain = np.full(np.shape(mean), np.inf)  # all cells or none are of the group, in every draw
     effective = np.divide(mean * (1 - mean), variance, out=certain, where=variance > _TINY)
-    return np.clip(draws + estimates + (0.5 - estimates) / (effective + 1) - mean, 0, 1)
+    wider = stdtrit(units / 2, (1 + level) / 2) / ndtri((1 + level) / 2) if np.isfinite(units) else 1.0
+    centre = estimates + (0.5 - estimates) / (effective + 1)
+    return np.clip(centre + wider * (draws - mean), 0, 1)
 
 
 def interval_of(draws: FloatArray, estimates: FloatArray, level: float) -> FloatArray:
@@ -158,30 +171,42 @@ def compose(
     Every step of the expectation maximisation keeps λ ≥ 0 and raises the likelihood; draws that stand still drop out.
     """
     settings = settings or NestedSettings()
-    named = matrix[..., :-1]
     wanted = np.atleast_2d(numbers)
     behind = np.broadcast_to(np.asarray(background, dtype=float), wanted.shape)
-    found = np.maximum(np.atleast_2d(numbers if start is None else np.broadcast_to(start, wanted.shape)), 0.5).copy()
+    found = np.maximum(np.atleast_2d(numbers if start is None else np.broadcast_to(start, wanted.shape)), 0.5)
     if start is not None:  # the drawn numbers of all cells differ, their composition less
-        found *= wanted.sum(axis=1, keepdims=True) / found.sum(axis=1, keepdims=True).clip(_TINY)
-    active = np.arange(len(wanted))
-    for _ in range(settings.iterations):
-        part = named if named.ndim == 2 else named[active]
-        new = _step(found[active], wanted[active], part, behind[active])
-        moved = np.abs(new - found[active]).max(axis=1)
-        found[active] = new
-        active = active[moved > settings.tolerance]
-        if not len(active):
-            break
-    return found.reshape(np.shape(numbers))
+        found = found * wanted.sum(axis=1, keepdims=True) / found.sum(axis=1, keepdims=True).clip(_TINY)
+    return _maximised(found, wanted, matrix[..., :-1], behind, settings).reshape(np.shape(numbers))
 
 
-def _step(found: FloatArray, wanted: FloatArray, named: FloatArray, behind: FloatArray) -> FloatArray:
-    """One step: named cells are given back to the true types in proportion to what each would have contributed."""
+def _maximised(
+    found: FloatArray, wanted: FloatArray, named: FloatArray, behind: FloatArray, settings: NestedSettings
+) -> FloatArray:
+    """Expectation maximisation of all draws side by side, from `found`; those that stand still are taken out."""
+    result, index, own = found.copy(), np.arange(len(found)), named.ndim == 3
     reach = named.sum(axis=-1).clip(_TINY)  # (…, T) chance to be found at all
+    for turn in range(settings.iterations):
+        new = _step(found, wanted, named, behind, reach)
+        if turn % _CHECKED == _CHECKED - 1:
+            moving = np.abs(new - found).max(axis=1) > settings.tolerance
+            result[index] = new
+            if not moving.any():
+                break
+            if moving.mean() < 0.7:  # packing costs as much as a few steps
+                index, new, wanted, behind = index[moving], new[moving], wanted[moving], behind[moving]
+                named, reach = (named[moving], reach[moving]) if own else (named, reach)
+        found = new
+    else:
+        result[index] = found
+    return result
+
+
+def _step(
+    found: FloatArray, wanted: FloatArray, named: FloatArray, behind: FloatArray, reach: FloatArray
+) -> FloatArray:
+    """One step: named cells are given back to the true types in proportion to what each would have contributed."""
     if named.ndim == 2:
-        ratio = wanted / (found @ named + behind).clip(_TINY)
-        return found * (ratio @ named.T) / reach
+        return found * ((wanted / (found @ named + behind).clip(_TINY)) @ named.T) / reach
     ratio = wanted / ((found[:, None, :] @ named)[:, 0] + behind).clip(_TINY)
     return found * (named @ ratio[:, :, None])[:, :, 0] / reach
 
@@ -195,16 +220,9 @@ def _drawn_numbers(
     if singly or units < 3:
         drawn = generator.standard_gamma(numbers.sum(axis=0).clip(_TINY), size=(settings.draws, types))
         return drawn + more, np.full(settings.draws, float(units))
-    shape = (units - 2) / units / _student(units - 1, settings.level) ** 2
+    shape = (units - 2) / units
     weights = generator.standard_gamma(shape, size=(settings.draws, units)) / shape
     return weights @ numbers + more, weights.sum(axis=1)
-
-
-def _student(freedom: int, level: float) -> float:
-    """How much wider an interval is whose spread was estimated from few units: Student's quantile ÷ the normal one."""
-    from scipy.special import ndtri, stdtrit
-
-    return float(stdtrit(freedom, (1 + level) / 2) / ndtri((1 + level) / 2))
 
 
 def _drawn_rates(

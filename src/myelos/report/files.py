@@ -76,8 +76,8 @@ def as_csv(count: Count) -> str:
     for part, shares in (("type", count.types), ("lineage", count.lineages)):
         for share in shares:
             numbers = (share.percent, share.low, share.high, share.bootstrap_low, share.bootstrap_high)
-            numbers += (share.deciding.value, share.deciding.low, share.deciding.high)
-            line = [part, guarded(share.name), guarded(share.label), share.number, *map(_short, numbers)]
+            decides = (share.deciding.value, share.deciding.low, share.deciding.high)
+            line = [part, guarded(share.name), guarded(share.label), share.number, *map(_short, (*numbers, *decides))]
             writer.writerow([*line, share.deciding.method, ""])
     for part, rows in (("beside", count.beside), ("unstated", count.unstated)):
         for row in rows:
