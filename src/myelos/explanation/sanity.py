@@ -54,14 +54,15 @@ class SanityCheck:
         return {
             "stages": [
                 {"name": stage.name}
-                | {
-                    name: {"rank": float(stage.rank[name].mean()), "ssim": float(stage.ssim[name].mean())}
-                    for name in stage.maps
-                }
+                | {name: {"rank": _mean(stage.rank[name]), "ssim": _mean(stage.ssim[name])} for name in stage.maps}
                 for stage in self.stages
             ],
-            "edges": {name: float(values.mean()) for name, values in self.edges.items()},
+            "edges": {name: _mean(values) for name, values in self.edges.items()},
         }
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return round(float(values.mean()), 4)
 
 
 def check(network: CellNetwork, pixels: Tensor, targets: Tensor, settings: SanitySettings | None = None) -> SanityCheck:

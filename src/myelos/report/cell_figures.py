@@ -65,7 +65,7 @@ def figure_five(cells: Sequence[ExplainedCell], *, most: int = 10) -> bytes:
 
 def sanity_maps(check: SanityCheck, crops: Sequence[Image], *, most: int = 3) -> bytes:
     """PNG: for the first cells, a row for either method, a column a stage."""
-    count = min(most, len(crops))
+    count = min(most, len(check.stages[0].maps["grad_cam"]))
     figure = _canvas(1.0 * len(check.stages) + 1.9, 1.05 * 2 * count + 0.8)
     axes = figure.subplots(2 * count, len(check.stages) + 1, squeeze=False)
     for cell in range(count):
