@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from myelos.classification.segmentation import Mask, depth_in
 from myelos.classification.view import CHANNELS, REGIONS, CellView
 
 STATISTICS = (
@@ -46,9 +46,14 @@ def measure(view: CellView) -> NDArray[np.float32]:
 
 def histograms(view: CellView, region: str) -> NDArray[np.float64]:
     """(12, 256) numbers of pixels of a region by value, for every channel at once."""
-    values = view.channels[:, view.regions[region]].astype(np.int32)  # (12, pixels)
+    values = _values(view, view.regions[region]).astype(np.int32)  # (12, pixels)
     values += 256 * np.arange(len(values), dtype=np.int32)[:, None]
     return np.bincount(values.ravel(), minlength=256 * len(values)).reshape(len(values), 256).astype(float)
+
+
+def _values(view: CellView, mask: Mask) -> NDArray[np.uint8]:
+    """(12, pixels) of a region: places are quicker than a mask."""
+    return view.channels.reshape(len(CHANNELS), -1).take(np.flatnonzero(mask), axis=1)
 
 
 def _statistics(counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -59,7 +64,8 @@ def _statistics(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = grey[None, :] - mean[:, None]
     spread = np.sqrt((shares * centred**2).sum(axis=1))
     scaled = centred / np.maximum(spread, 1)[:, None]
-    quantiles = [(np.cumsum(shares, axis=1) < level).sum(axis=1) for level in QUANTILES]
+    below = np.cumsum(shares, axis=1)
+    quantiles = [(below < level).sum(axis=1) for level in QUANTILES]
     logs = np.log2(shares, where=shares > 0, out=np.zeros_like(shares))
     moments = [mean, spread, (shares * scaled**3).sum(axis=1), (shares * scaled**4).sum(axis=1)]
     return np.stack([*moments, *quantiles, -(shares * logs).sum(axis=1), (shares**2).sum(axis=1)], axis=1)
@@ -73,7 +79,7 @@ def _coarse(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _correlations(view: CellView, region: str) -> NDArray[np.float64]:
     """(66,) Pearson's correlation of every two channels over a region; 0 where a channel does not vary."""
-    values = view.channels[:, view.regions[region]].astype(np.float32)
+    values = _values(view, view.regions[region]).astype(np.float32)
     if values.shape[1] < 3:
         return np.zeros(len(CHANNELS) * (len(CHANNELS) - 1) // 2)
     values -= values.mean(axis=1, keepdims=True)
@@ -86,10 +92,10 @@ def _profile(view: CellView, body: str) -> NDArray[np.float64]:
     """(8, 12) mean of every channel in rings of equal depth, from the border to the middle; a ring without pixels
     repeats the one before."""
     mask = view.regions[body]
-    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)[mask]
+    depth = depth_in(mask)[mask]
     ring = np.minimum((RINGS * depth / max(float(depth.max(initial=1.0)), 1.0)).astype(int), RINGS - 1)
     number = np.bincount(ring, minlength=RINGS)
-    sums = np.stack([np.bincount(ring, values, minlength=RINGS) for values in view.channels[:, mask]], axis=1)
+    sums = np.stack([np.bincount(ring, values, minlength=RINGS) for values in _values(view, mask)], axis=1)
     return np.stack(list(_carried(sums / np.maximum(number, 1)[:, None], number)))
 
 

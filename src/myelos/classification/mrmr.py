@@ -1,8 +1,9 @@
 """Choice of features by highest relevance and lowest redundancy.
 
-After Ding and Peng (J. Bioinform. Comput. Biol. 3:185, 2005). For numbers they propose the F statistic as relevance and the mean absolute correlation with what is already chosen as
-redundancy; the next feature is the one of the highest quotient. Matek 2021 cites Schowe and Morik 2011 for the fast
-form of this greedy search: one row of correlations a step, summed up, instead of all pairs.
+After Ding and Peng (J. Bioinform. Comput. Biol. 3:185, 2005). For numbers they propose the F statistic as relevance and
+the mean absolute correlation with what is already chosen as redundancy; the next feature is the one of the highest
+quotient. Matek 2021 cites Schowe and Morik 2011 for the fast form of this greedy search: one row of correlations a
+step, summed up, instead of all pairs.
 """
 
 from __future__ import annotations
@@ -44,11 +45,14 @@ def select(features: NDArray[np.floating], labels: Sequence[str], number: int) -
 def f_statistic(features: NDArray[np.floating], labels: Sequence[str]) -> NDArray[np.float64]:
     """(F,) variance between types ÷ variance within them, of one-way analysis of variance."""
     names, place = np.unique(np.asarray(labels), return_inverse=True)
-    values = np.asarray(features, dtype=np.float64)
     number = np.bincount(place)
-    member = np.zeros((len(names), len(values)))
-    member[place, np.arange(len(values))] = 1
-    means = (member @ values) / number[:, None]
-    between = (number[:, None] * (means - values.mean(axis=0)) ** 2).sum(axis=0)
-    within = np.maximum(((values - values.mean(axis=0)) ** 2).sum(axis=0) - between, 1e-12)
-    return (between / max(len(names) - 1, 1)) / (within / max(len(values) - len(names), 1))
+    member = np.zeros((len(names), len(place)))
+    member[place, np.arange(len(place))] = 1
+    blocks = []
+    for first in range(0, np.shape(features)[1], 500):  # in double precision, a part at a time
+        values = np.asarray(features[:, first : first + 500], dtype=np.float64)
+        middle = values.mean(axis=0)
+        between = (number[:, None] * ((member @ values) / number[:, None] - middle) ** 2).sum(axis=0)
+        within = np.maximum(((values - middle) ** 2).sum(axis=0) - between, 1e-12)
+        blocks.append((between / max(len(names) - 1, 1)) / (within / max(len(place) - len(names), 1)))
+    return np.concatenate(blocks)

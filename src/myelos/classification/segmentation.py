@@ -125,6 +125,11 @@ def _cell(
     return _filled(_connected_to(body | nucleus, nucleus))
 
 
+def depth_in(mask: Mask) -> NDArray[np.float32]:
+    """Distance of every pixel of a mask from its border, pixels; what lies beyond the image is no part of it."""
+    return cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+
+
 def _connected_to(mask: Mask, seed: Mask) -> Mask:
     _, labels = cv2.connectedComponents(mask.astype(np.uint8))
     return np.isin(labels, np.unique(labels[seed]))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.segmentation import Mask
+from myelos.classification.segmentation import Mask, depth_in
 from myelos.classification.view import CellView
 
 Array = NDArray[np.float64]
@@ -60,7 +60,7 @@ def _body(mask: Mask, view: CellView) -> Array:
     hu = cv2.HuMoments(moments).ravel()
     logs = -np.sign(hu) * np.log10(np.abs(hu) + 1e-30)
     line = _even_steps(outer)
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = depth_in(mask)
     middle = np.array([moments["m10"], moments["m01"]]) / moments["m00"]
     return np.concatenate(
         [
@@ -182,8 +182,9 @@ def _relation(nucleus: Mask, cell: Mask) -> Array:
     middles = [np.array([m["m10"], m["m01"]]) / m["m00"] for m in both]
     offset = float(np.linalg.norm(middles[0] - middles[1]))
     angles = [0.5 * np.arctan2(2 * m["mu11"], m["mu20"] - m["mu02"]) for m in both]
-    rims = [mask & ~(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) for mask in (nucleus, cell)]
-    width = cv2.distanceTransform(np.pad(cell, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1][rims[0]]
+    depths = [depth_in(mask) for mask in (nucleus, cell)]
+    rims = [(depth > 0) & (depth < 1.5) for depth in depths]
+    width = depths[1][rims[0]]
     share = nucleus.sum() / cell.sum()
     figures = [
         share, nucleus.sum() / max(cytoplasm.sum(), 1), offset, offset / np.sqrt(cell.sum()),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from myelos.classification.view import CHANNELS, CellView
 
 Array = NDArray[np.float64]
+Places = NDArray[np.intp]  # of the pixels of a body in the flat image
 
 BODIES = ("cell", "nucleus", "cytoplasm")
 COOCCURRENCE = ("grey", "green", "saturation", "blue_yellow", "violet_stain", "pink_stain")
@@ -63,10 +64,11 @@ def names() -> tuple[str, ...]:
 def measure(view: CellView) -> NDArray[np.float32]:
     """(F,) features in the order of `names`; a region without pixels gives 0."""
     masks = [view.regions[body] for body in BODIES]
-    parts = [_cooccurrence(_of(view, COOCCURRENCE), masks), *_patterns(_of(view, PATTERNS), masks)]
-    parts += [*_wavelets(_of(view, BANDS), masks), *_gabor(_of(view, FILTERED), masks)]
+    places = [np.flatnonzero(mask) for mask in masks]
+    parts = [_cooccurrence(_of(view, COOCCURRENCE), masks), *_patterns(_of(view, PATTERNS), places)]
+    parts += [*_wavelets(_of(view, BANDS), places), *_gabor(_of(view, FILTERED), masks)]
     grains = _of(view, GRAINS)
-    parts += [*_granulometry(grains, masks), _gradients(grains, masks)]
+    parts += [*_granulometry(grains, places), _gradients(grains, places)]
     return np.concatenate([part.ravel() for part in parts]).astype(np.float32)
 
 
@@ -92,11 +94,12 @@ def _cooccurrence(channels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]) -
 def _table(levels: NDArray[np.int32], mask: NDArray[np.bool_], down: int, across: int) -> Array:
     """(C, 16, 16) symmetric shares of pairs of pixels that both lie in the mask, for one offset."""
     height, width = mask.shape
-    rows, other_rows = np.s_[: height - down], np.s_[down:]
     left, right = max(0, -across), max(0, across)
-    columns, other_columns = np.s_[left : width - right], np.s_[left + across : width - right + across]
-    both = mask[rows, columns] & mask[other_rows, other_columns]
-    pairs = levels[:, rows, columns][:, both] * LEVELS + levels[:, other_rows, other_columns][:, both]
+    both = np.zeros_like(mask)
+    inner = np.s_[: height - down, left : width - right]
+    both[inner] = mask[inner] & mask[down:, left + across : width - right + across]
+    places, flat = np.flatnonzero(both), levels.reshape(len(levels), -1)
+    pairs = flat.take(places, axis=1) * LEVELS + flat.take(places + down * width + across, axis=1)
     pairs += (LEVELS * LEVELS) * np.arange(len(levels), dtype=np.int32)[:, None]
     counts = np.bincount(pairs.ravel(), minlength=len(levels) * LEVELS * LEVELS).reshape(-1, LEVELS, LEVELS)
     symmetric = counts + counts.transpose(0, 2, 1)
@@ -161,7 +164,7 @@ def _pattern_of_code() -> NDArray[np.int32]:
     return np.where(changes <= 2, bits.sum(axis=1), 9).astype(np.int32)
 
 
-def _patterns(channels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]) -> list[Array]:
+def _patterns(channels: NDArray[np.uint8], bodies: list[Places]) -> list[Array]:
     """For every radius (bodies, channels, 10) shares of uniform patterns, whatever their turn."""
     around = [(-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1)]
     height, width = channels.shape[1:]
@@ -173,14 +176,13 @@ def _patterns(channels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]) -> li
             top, left = radius * (1 + down), radius * (1 + across)
             code |= (wide[:, top : top + height, left : left + width] >= channels).astype(np.uint8) << np.uint8(bit)
         patterns = _pattern_of_code()[code] + 10 * np.arange(len(channels), dtype=np.int32)[:, None, None]
-        shares = [np.bincount(patterns[:, mask].ravel(), minlength=10 * len(channels)) / max(mask.sum(), 1)
-                  for mask in masks]  # fmt: skip
-        found.append(np.stack(shares))
+        found.append(np.stack([_histogram(patterns, places, 10) for places in bodies]))
     return found
 
 
-def _wavelets(channels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]) -> list[Array]:
+def _wavelets(channels: NDArray[np.uint8], bodies: list[Places]) -> list[Array]:
     """For every level and band (bodies, channels, 3) sizes of Haar's differences at steps of 1, 2 and 4 pixels."""
+    quarter = np.float32(0.25)
     smooth = channels.astype(np.float32)
     found = []
     for level in range(3):
@@ -188,8 +190,8 @@ def _wavelets(channels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]) -> li
         down, across = np.roll(smooth, -step, axis=1), np.roll(smooth, -step, axis=2)
         both = np.roll(across, -step, axis=1)
         bands = (smooth - across + down - both, smooth + across - down - both, smooth - across - down + both)
-        found += [_spread(band / 4, masks) for band in bands]
-        smooth = (smooth + across + down + both) / 4
+        found += [_spread(band * quarter, bodies) for band in bands]
+        smooth = (smooth + across + down + both) * quarter
     return found
 
 
@@ -205,9 +207,10 @@ def _gabor(channels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]) -> list[
     found = []
     layers, own = [channel.astype(np.float32) for channel in channels], masks
     for scale in range(SCALES):
+        bodies = [np.flatnonzero(mask) for mask in own]
         for kernel in _kernels():
             answers = np.stack([cv2.filter2D(layer, cv2.CV_32F, kernel) for layer in layers])
-            found.append(_spread(answers, own))
+            found.append(_spread(answers, bodies))
         if scale + 1 < SCALES:
             layers = [cv2.pyrDown(layer) for layer in layers]
             size = layers[0].shape[::-1]
@@ -215,39 +218,40 @@ def _gabor(channels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]) -> list[
     return found
 
 
-def _granulometry(channels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]) -> list[Array]:
-    """For openings and closings by growing discs (bodies, channels) of what each takes away or adds in the mean."""
+def _granulometry(channels: NDArray[np.uint8], bodies: list[Places]) -> list[Array]:
+    """For openings and closings by growing squares (bodies, channels) of what each takes away or adds in the mean."""
     found = []
     for operation in (cv2.MORPH_OPEN, cv2.MORPH_CLOSE):
         for radius in OPENINGS:
-            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-            changed = np.stack([cv2.morphologyEx(channel, operation, disc) for channel in channels])
-            change = cv2.absdiff(changed, channels)
-            found.append(np.array([_means(change, mask) for mask in masks]))
+            square = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+            changed = np.stack([cv2.morphologyEx(channel, operation, square) for channel in channels])
+            change = cv2.absdiff(changed, channels).reshape(len(channels), -1)
+            found.append(np.stack([change.take(places, axis=1).sum(axis=1) / max(len(places), 1) for places in bodies]))
     return found
 
 
-def _gradients(channels: NDArray[np.uint8], masks: list[NDArray[np.bool_]]) -> Array:
+def _gradients(channels: NDArray[np.uint8], bodies: list[Places]) -> Array:
     """(bodies, channels, 15): sizes of the gradient, and a histogram of its steepness in steps of 8 grey values."""
     slopes = np.stack([cv2.magnitude(cv2.Sobel(c, cv2.CV_32F, 1, 0), cv2.Sobel(c, cv2.CV_32F, 0, 1)) for c in channels])
     bins = np.minimum(slopes / 32, STEEPNESS - 1).astype(np.int32)  # Sobel's kernel weighs four
     bins += STEEPNESS * np.arange(len(channels), dtype=np.int32)[:, None, None]
-    shares = [
-        np.bincount(bins[:, mask].ravel(), minlength=STEEPNESS * len(channels)).reshape(len(channels), STEEPNESS)
-        / max(mask.sum(), 1)
-        for mask in masks
-    ]
-    return np.concatenate([_spread(slopes, masks), np.stack(shares)], axis=2)
+    shares = [_histogram(bins, places, STEEPNESS).reshape(len(channels), STEEPNESS) for places in bodies]
+    return np.concatenate([_spread(slopes, bodies), np.stack(shares)], axis=2)
 
 
-def _means(values: NDArray, mask: NDArray[np.bool_]) -> Array:
-    return values[:, mask].mean(axis=1) if mask.any() else np.zeros(len(values))
+def _histogram(values: NDArray[np.int32], places: Places, bins: int) -> Array:
+    """(C * bins,) shares by value, the values of each channel lying in bins of its own."""
+    own = values.reshape(len(values), -1).take(places, axis=1)
+    return np.bincount(own.ravel(), minlength=bins * len(values)) / max(len(places), 1)
 
 
-def _spread(values: NDArray[np.float32], masks: list[NDArray[np.bool_]]) -> Array:
-    """(bodies, channels, 3): mean size, standard deviation and mean square."""
+def _spread(values: NDArray[np.float32], bodies: list[Places]) -> Array:
+    """(bodies, channels, 3): mean size, standard deviation and mean square; 0 without pixels."""
+    flat = values.reshape(len(values), -1)
     rows = []
-    for mask in masks:
-        own = values[:, mask] if mask.any() else np.zeros((len(values), 1), np.float32)
-        rows.append(np.stack([np.abs(own).mean(axis=1), own.std(axis=1), (own**2).mean(axis=1)], axis=1))
+    for places in bodies:
+        own, number = flat.take(places, axis=1), max(len(places), 1)
+        square = np.einsum("ij,ij->i", own, own) / number
+        spread = np.sqrt(np.maximum(square - (own.sum(axis=1) / number) ** 2, 0))
+        rows.append(np.stack([np.abs(own).sum(axis=1) / number, spread, square], axis=1))
     return np.stack(rows).astype(float)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.segmentation import Compartments, Image, Mask, segment
+from myelos.classification.segmentation import Compartments, Image, Mask, depth_in, segment
 from myelos.imaging.stain import MAY_GRUENWALD_GIEMSA, Separation
 
 CHANNELS = (
@@ -68,7 +68,7 @@ def _fixed_stains() -> NDArray[np.float64]:
 def _regions(nucleus: Mask, cell: Mask) -> dict[str, Mask]:
     """Compartments, and each divided by depth: the nucleus at half its depth, the cytoplasm at half its width."""
     cytoplasm = cell & ~nucleus
-    depth = cv2.distanceTransform(nucleus.astype(np.uint8), cv2.DIST_L2, 3)
+    depth = depth_in(nucleus)
     away = cv2.distanceTransform((~nucleus).astype(np.uint8), cv2.DIST_L2, 3)
     core = depth > 0.5 * (np.percentile(depth[nucleus], 95) if nucleus.any() else 0)
     near = away <= (np.median(away[cytoplasm]) if cytoplasm.any() else 0)

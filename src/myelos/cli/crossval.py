@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,7 +42,7 @@ def matek(
     threads: common.Threads = None,
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
-) -> None:
+) -> int:
     """Matek 2021: stratified fivefold cross-validation, Table 1, Figures 2 and 3B; goes on where it was stopped."""
     with common.needs_training():
         import torch
@@ -50,7 +50,12 @@ def matek(
         from myelos.protocols import matek as protocol
 
     settings = protocol.preset(preset)
-    given = {"models": tuple(models.split(",")) if models else None, "batch": batch, "rate": rate, "seed": seed}
+    given: dict[str, Any] = {
+        "models": tuple(models.split(",")) if models else None,
+        "batch": batch,
+        "rate": rate,
+        "seed": seed,
+    }
     if side is not None:
         given |= {"side": side, "mpp": settings.mpp * settings.side / side}
     if epochs is not None:
@@ -64,3 +69,4 @@ def matek(
         common.print_json(result)
     else:
         typer.echo(str(out / "crossval.md"))
+    return 3 if result["set_aside"] else 0

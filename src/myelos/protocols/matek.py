@@ -26,6 +26,7 @@ from myelos import __version__, taxonomy
 from myelos.datasets.cell_sets import read_cell_sets
 from myelos.datasets.cell_splits import cell_folds, cell_units
 from myelos.datasets.cells import CellRecord
+from myelos.datasets.records import Fault
 from myelos.errors import LabelError, ResultError, UsageError
 from myelos.tables import prepare, write_bytes, write_run
 
@@ -85,7 +86,7 @@ class Study:
     folds: tuple[int, ...]
     types: tuple[str, ...]
     left_out: dict[str, int]
-    faults: int
+    faults: tuple[Fault, ...]
 
 
 @cache
@@ -160,7 +161,7 @@ def divided(data: Sequence[Path], settings: Preset, scheme: str | None = None) -
     own = [units[index] for index in chosen]
     folds = cell_folds(cells, folds=settings.folds, seed=settings.seed, duplicates=own)
     left = Counter(record.cell_type for record in records if record.cell_type not in kept)
-    return Study(cells, tuple(own), tuple(folds), in_order(kept), dict(sorted(left.items())), len(faults))
+    return Study(cells, tuple(own), tuple(folds), in_order(kept), dict(sorted(left.items())), tuple(faults))
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:

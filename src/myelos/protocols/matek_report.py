@@ -35,7 +35,9 @@ def write(study: Study, settings: Preset, out: Path) -> dict[str, Any]:
         "cells": len(study.records),
         "types": {name: sum(r.cell_type == name for r in study.records) for name in study.types},
         "left_out": study.left_out,
-        "faults": study.faults,
+        "set_aside": [
+            {"file": fault.file.name, "reason": fault.kind, "detail": fault.detail} for fault in study.faults
+        ],
         "models": {model: summary(folds, study.types) for model, folds in by_model.items()},
         "mcnemar": compared(by_model),
         "split_70_30": _split(out, settings, study.types),
@@ -181,10 +183,12 @@ def _not_run(settings: Preset) -> list[str]:
 
 
 def _left_out(result: Mapping[str, Any]) -> list[str]:
+    aside = f"{len(result['set_aside'])} images were set aside, with their reasons in `crossval.json`."
+    lines = [aside, ""] if result["set_aside"] else []
     if not result["left_out"]:
-        return []
+        return lines
     named = ", ".join(f"{name} ({count})" for name, count in result["left_out"].items())
-    return [f"Types with too few independent images to be in every fold, left out: {named}.", ""]
+    return [*lines, f"Types with too few independent images to be in every fold, left out: {named}.", ""]
 
 
 def _table(result: Mapping[str, Any], model: str) -> list[str]:
