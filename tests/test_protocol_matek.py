@@ -149,9 +149,7 @@ def test_folds_hang_on_content_alone(cells: Path) -> None:
 @pytest.fixture(scope="module")
 def run(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, matek.Preset]:
     out = tmp_path_factory.mktemp("crossval") / "out"
-    settings = replace(
-        matek.preset("glance"), side=32, mpp=0.1935, images=720, batch=24, folds=3, models=("sequential",)
-    )
+    settings = replace(matek.preset("glance"), side=32, mpp=0.1935, images=720, batch=24, folds=3, selected=30)
     matek.crossval([cells], out, settings=settings, scheme="mll21")
     return out, settings
 
@@ -171,6 +169,21 @@ def test_a_run_writes_tables_matrices_and_answers(run: tuple[Path, matek.Preset]
     for name in ("confusion-sequential-fold-1.png", "confusion-sequential-all-folds.png", "figure-3b.png"):
         assert cv2.imread(str(out / "figures" / name)) is not None
     assert result["models"]["sequential"]["accuracy"][0] > 0.5
+    assert result["models"]["handcrafted"]["accuracy"][0] > 0.9
+
+
+def test_handcrafted_features_have_their_control_on_the_same_split(run: tuple[Path, matek.Preset]) -> None:
+    out, _ = run
+    result = json.loads((out / "crossval.json").read_text())
+    split = result["split_70_30"]
+    assert set(split["models"]) == {"sequential", "handcrafted"}
+    assert {figures["cells"] for figures in split["models"].values()} == {27}
+    for rows, cells in ((result["mcnemar"], 90), (split["mcnemar"], 27)):
+        assert [row["evaluation"] for row in rows] == ["strict", "tolerant"]
+        assert all(
+            row["both_right"] + row["first_right"] + row["second_right"] + row["neither"] == cells for row in rows
+        )
+    assert (out / "models" / "handcrafted.split-70-30.safetensors").is_file()
 
 
 def test_every_cell_is_named_once_by_a_network_that_did_not_see_it(run: tuple[Path, matek.Preset]) -> None:

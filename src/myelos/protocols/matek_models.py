@@ -50,7 +50,8 @@ def answers(
 def training(model: str, settings: Preset, *, cells: int, types: int) -> CellTrainingSettings:
     """The optimisation of one network.
 
-    Classes are raised on the fly: every type is drawn as often, and an epoch is `images_per_class` images of each.
+    Classes are raised on the fly: every type is drawn as often, and an epoch is `images_per_class` images of each. A
+    preset that counts images draws types by the root of their number, so that rare ones are seen and not memorised.
     """
     base = CellTrainingSettings()
     if settings.images:
