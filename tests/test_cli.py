@@ -51,7 +51,7 @@ def myelos_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 VERBS = ["count", "recount", "demo", "detect", "classify", "embed", "info", "models", "doctor"]
 FAMILIES = [("train", "detector"), ("train", "classifier"), ("evaluate", "detector"), ("evaluate", "classifier")]
 FAMILIES += [("datasets", kind) for kind in ("box", "check", "get")]
-FAMILIES += [("phantom", kind) for kind in ("slide", "fields", "cells")]
+FAMILIES += [("phantom", kind) for kind in ("slide", "cohort", "fields", "cells")]
 FAMILIES += [("explain", "cell")]
 
 

@@ -1,14 +1,17 @@
-"""`phantom slide|fields|cells`: synthetic smears with complete truth."""
+"""`phantom slide|cohort|fields|cells`: synthetic smears with complete truth."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from myelos.cli import common
+from myelos.errors import UsageError
+
+Tell = Callable[[int, int], None]
 
 Need = Annotated[str | None, typer.Option(help="marrow or blood.", metavar="marrow|blood")]
 Composition = Annotated[
@@ -25,7 +28,8 @@ def add(app: typer.Typer) -> None:
         no_args_is_help=True,
     )
     family.callback()(lambda: None)
-    family.command(epilog="Example: myelos phantom slide --specimen marrow -o slide.tif")(slide)
+    family.command(epilog="Example: myelos phantom slide --specimen marrow --size 218944x103704 -o slide.tif")(slide)
+    family.command(epilog="Example: myelos phantom cohort --patients 30 --diseases aml,normal -o cohort")(cohort)
     family.command(epilog="Example: myelos phantom fields --specimen blood --count 240 -o synthetic_blood")(fields)
     family.command(epilog="Example: myelos phantom cells --per-type 100 -o cells")(cells)
     app.add_typer(family, name="phantom")
@@ -34,33 +38,110 @@ def add(app: typer.Typer) -> None:
 def slide(
     out: Annotated[Path, typer.Option("-o", "--out", help="The TIFF to write; its truth goes beside it.")],
     specimen: Need = None,
-    width: Annotated[int, typer.Option(help="Pixels of level 0.")] = 16384,
-    height: Annotated[int, typer.Option(help="Pixels of level 0.")] = 12288,
+    size: Annotated[str, typer.Option(help="Pixels of level 0.", metavar="WIDTHxHEIGHT")] = "16384x12288",
     mpp: Annotated[float, typer.Option(help="µm per pixel.")] = 0.25,
+    show: Annotated[
+        str | None,
+        typer.Option(
+            help="glass: the whole glass with label, smear, particles and trails. section: a piece of smear. "
+            "Without it the glass from 10 mm on.",
+            metavar="glass|section",
+        ),
+    ] = None,
     composition: Composition = None,
     cells_per_mm2: PerMm2 = None,
+    blood_smear: Annotated[bool, typer.Option("--blood-smear", help="A blood smear on the same glass.")] = False,
+    stain: Annotated[str | None, typer.Option(help="may_gruenwald_giemsa, wright_giemsa or liu.")] = None,
+    scanner: Annotated[str | None, typer.Option(help="area_camera, line_camera or old_camera.")] = None,
+    threads: common.Threads = None,
     seed: common.Seed = 0,
     overwrite: common.Overwrite = False,
 ) -> None:
-    """A whole slide as pyramidal JPEG TIFF."""
-    from myelos.phantom.slide import write_slide
+    """A slide as pyramidal JPEG TIFF, of any size up to a whole glass."""
     from myelos.smears.calls import check_specimen
 
     check_specimen(specimen)
+    width, height = _size(size)
+    chosen = show or ("glass" if max(width, height) * mpp >= 10_000 else "section")
+    common_to_both = {"mpp": mpp, "specimen": str(specimen), "seed": seed, "composition": composition}
+    if cells_per_mm2 is not None:
+        common_to_both["cells_per_mm2"] = cells_per_mm2
+    only_glass = {"blood_smear": blood_smear or None, "stain": stain, "scanner": scanner}
+    given = {name: value for name, value in only_glass.items() if value is not None}
     with common.progress_bars() as progress:
-        truth = write_slide(
-            out,
-            width=width,
-            height=height,
-            mpp=mpp,
-            specimen=str(specimen),
-            seed=seed,
-            composition=composition,
-            cells_per_mm2=cells_per_mm2,
-            overwrite=overwrite,
-            progress=_stage(progress, "blocks"),
-        )
+        tell = _stage(progress, "blocks")
+        if chosen == "glass":
+            truth = _write_glass(out, width, height, common_to_both | given, threads, overwrite, tell)
+        else:
+            truth = _write_section(out, chosen, (width, height), common_to_both, given, overwrite, tell)
     typer.echo(f"{out}\n{truth}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    """UsageError for what is not WIDTHxHEIGHT."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UsageError(f"--size {text} is no size", remedy="Pass WIDTHxHEIGHT in pixels, as 218944x103704")
+    return int(width), int(height)
+
+
+def _write_glass(
+    out: Path, width: int, height: int, words: dict[str, Any], threads: int | None, overwrite: bool, tell: Tell
+) -> Path:
+    from myelos.phantom.glass.layout import GlassSettings
+    from myelos.phantom.glass.writing import write_glass
+
+    settings = GlassSettings(width, height, **words)
+    return write_glass(out, settings, threads=threads, overwrite=overwrite, progress=tell)
+
+
+def _write_section(
+    out: Path,
+    chosen: str,
+    size: tuple[int, int],
+    words: dict[str, Any],
+    given: dict[str, Any],
+    overwrite: bool,
+    tell: Tell,
+) -> Path:
+    from myelos.phantom.slide import write_slide
+
+    if chosen != "section":
+        raise UsageError(f"--show {chosen} is unknown", remedy="Choose glass or section")
+    if given:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"{named} is for a whole glass", remedy="Add --show glass")
+    return write_slide(out, width=size[0], height=size[1], **words, overwrite=overwrite, progress=tell)
+
+
+def cohort(
+    out: common.Out,
+    patients: Annotated[int, typer.Option(help="How many patients, with a slide each.")] = 10,
+    diseases: Annotated[str | None, typer.Option(help="Names, separated by commas; all without.")] = None,
+    size: Annotated[str, typer.Option(help="Pixels of level 0.", metavar="WIDTHxHEIGHT")] = "24576x16384",
+    mpp: Annotated[float, typer.Option(help="µm per pixel.")] = 0.25,
+    scanners: Annotated[str, typer.Option(help="Of which one is drawn for each patient.")] = "area_camera",
+    stains: Annotated[str, typer.Option(help="Of which one is drawn for each patient.")] = "may_gruenwald_giemsa",
+    threads: common.Threads = None,
+    seed: common.Seed = 0,
+    overwrite: common.Overwrite = False,
+) -> None:
+    """Patients with a slide each and a table of their labels; what shows where is told in docs/phantom.md."""
+    from myelos.phantom.glass.cohort import write_cohort
+    from myelos.phantom.patients import CohortSettings
+
+    width, height = _size(size)
+    chosen = {"diseases": _names(diseases)} if diseases else {}
+    settings = CohortSettings(
+        patients, width, height, mpp, seed, scanners=_names(scanners), stains=_names(stains), **chosen
+    )
+    with common.progress_bars() as progress:
+        folder = write_cohort(out, settings, threads=threads, overwrite=overwrite, progress=progress)
+    typer.echo(str(folder))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def fields(

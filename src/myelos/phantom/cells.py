@@ -77,9 +77,10 @@ def outline_of(cover: NDArray[np.float32]) -> NDArray[np.float32]:
     return max(contours, key=len).reshape(-1, 2).astype(np.float32)
 
 
-def render_sprite(cell_type: str, rng: Rng, mpp: float) -> Sprite:
-    """Concentrations of a cell of `cell_type` at `mpp` µm per pixel."""
-    drawn, look = look_of(cell_type, rng)
+def render_sprite(cell_type: str, rng: Rng, mpp: float, look: CellLook | None = None) -> Sprite:
+    """Concentrations of a cell of `cell_type` at `mpp` µm per pixel; with `look` instead of the type's own."""
+    drawn, usual = look_of(cell_type, rng)
+    look = look or usual
     fine = mpp / SUPERSAMPLE
     canvas = _Canvas(look, rng, fine)
     painter = {"erythrocyte": _paint_red_cell, "platelet": _paint_platelet, "smudge_cell": _paint_smudge}

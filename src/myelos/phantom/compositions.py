@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -59,3 +60,57 @@ def draw_types(shares: Mapping[str, float], count: int, rng: np.random.Generator
     parts = normalised(shares)
     drawn = [str(name) for name in rng.choice(list(parts), size=count, p=list(parts.values()))]
     return [str(rng.choice(VARIANTS[name])) if name in VARIANTS else name for name in drawn]
+
+
+@dataclass(frozen=True, slots=True)
+class Disease:
+    """How the marrow of patients with a disease is composed.
+
+    mean: shares that the patients have on average, relative. concentration: of the Dirichlet distribution around them;
+    a share p then spreads with variance p (1 - p) / (concentration + 1). limits: least and greatest share of all
+    counted cells that the name of the disease demands, by type; who lies outside is drawn again.
+    """
+
+    label: str
+    mean: dict[str, float]
+    concentration: float
+    limits: dict[str, tuple[float, float]]
+
+
+# Means and spread are ours, set within what textbooks describe; the limits of blasts, monocytes and plasma cells are
+# those by which the WHO classification (2022) tells the diseases apart. Lymphoblasts are drawn as blasts.
+DISEASES: dict[str, Disease] = {
+    "normal": Disease("normal marrow", _MARROW, 120.0, {"blast": (0.0, 0.05), "plasma_cell": (0.0, 0.05)}),
+    "aml": Disease("acute myeloid leukaemia", _MARROW | {"blast": 150.0, "monocyte": 8.0, "smudge_cell": 8.0,
+        "megakaryocyte": 0.1}, 9.0, {"blast": (0.20, 0.98)}),
+    "mds_eb": Disease("myelodysplastic neoplasm with excess blasts", _MARROW
+        | {"blast": 12.0, "proerythroblast": 3.0, "basophilic_erythroblast": 7.0, "polychromatic_erythroblast": 20.0,
+           "segmented_neutrophil": 9.0, "megakaryocyte": 0.6}, 50.0, {"blast": (0.05, 0.199)}),
+    "cmml": Disease("chronic myelomonocytic leukaemia", _MARROW
+        | {"monocyte": 22.0, "blast": 6.0, "promyelocyte": 5.0, "myelocyte": 15.0, "lymphocyte": 7.0}, 40.0,
+        {"monocyte": (0.10, 0.6), "blast": (0.0, 0.199)}),
+    "cml": Disease("chronic myeloid leukaemia", _MARROW
+        | {"myelocyte": 28.0, "metamyelocyte": 20.0, "band_neutrophil": 20.0, "segmented_neutrophil": 24.0,
+           "eosinophil": 7.0, "basophil": 4.0, "promyelocyte": 6.0, "blast": 3.0, "megakaryocyte": 0.7,
+           "lymphocyte": 4.0, "polychromatic_erythroblast": 6.0, "orthochromatic_erythroblast": 3.0}, 60.0,
+        {"blast": (0.0, 0.10), "basophil": (0.005, 0.2)}),
+    "all": Disease("acute lymphoblastic leukaemia", _MARROW | {"blast": 420.0, "smudge_cell": 20.0, "lymphocyte": 20.0,
+        "megakaryocyte": 0.05}, 12.0, {"blast": (0.25, 0.99)}),
+    "multiple_myeloma": Disease("multiple myeloma", _MARROW | {"plasma_cell": 60.0}, 10.0,
+        {"plasma_cell": (0.10, 0.95), "blast": (0.0, 0.05)}),
+}  # fmt: skip
+
+
+def patient_composition(disease: str, rng: np.random.Generator) -> dict[str, float]:
+    """The shares of one patient, which sum to 1; UsageError for an unknown disease."""
+    if disease not in DISEASES:
+        raise UsageError(f"no disease '{disease}'", remedy=f"Choose one of {', '.join(DISEASES)}")
+    described = DISEASES[disease]
+    mean = normalised(described.mean)
+    # Types that are hardly ever drawn keep a chance, and an alpha below 0.05 gives nothing but zeros and spikes.
+    alpha = np.maximum(np.array(list(mean.values())) * described.concentration, 0.05)
+    for _ in range(1000):
+        shares = dict(zip(mean, rng.dirichlet(alpha).tolist(), strict=True))
+        if all(low <= shares[name] <= high for name, (low, high) in described.limits.items()):
+            return shares
+    raise UsageError(f"no patient with '{disease}' could be drawn", why="its mean lies outside its limits")

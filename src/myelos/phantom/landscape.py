@@ -66,7 +66,7 @@ def make_landscape(width: int, height: int, mpp: float, specimen: str, rng: np.r
     shape = (int(np.ceil(height / step)), int(np.ceil(width / step)))
     extent = np.array([width, height], float)
     radii = (0.47, 0.44) if min(width, height) * mpp < 2000 else (0.40, 0.38)
-    readable = Region("readable", _blob(rng, extent / 2, extent * radii, 0.10))
+    readable = Region("readable", blob(rng, extent / 2, extent * radii, 0.10))
     inside = _fill(readable, shape, step, soft=max(1.0, min(shape) * 0.04))
     patchy = np.clip(1 + 0.25 * noise(rng, shape, 25), 0.3, 2)
     if specimen == "blood":
@@ -82,7 +82,7 @@ def make_landscape(width: int, height: int, mpp: float, specimen: str, rng: np.r
     return Landscape((readable, *particles), cells, (0.5 + 0.5 * inside) * patchy, haze, fat, step)
 
 
-def _blob(
+def blob(
     rng: np.random.Generator, centre: NDArray[np.float64], radii: NDArray[np.float64], irregular: float
 ) -> NDArray[np.float64]:
     """(72, 2) points of a wavy ellipse."""
@@ -109,7 +109,7 @@ def _particles(width: int, height: int, mpp: float, rng: np.random.Generator) ->
     for _ in range(count):
         radius = min(rng.uniform(90, 320), 0.1 * min(width, height) * mpp) / mpp
         centre = extent * rng.uniform(0.2, 0.8, 2)
-        regions.append(Region("particle", _blob(rng, centre, np.array([radius, radius * rng.uniform(0.7, 1)]), 0.25)))
+        regions.append(Region("particle", blob(rng, centre, np.array([radius, radius * rng.uniform(0.7, 1)]), 0.25)))
     return tuple(regions)
 
 

@@ -151,6 +151,7 @@ NUCLEI: dict[str, Callable[[Rng, float], Field]] = {
         rng, r, irregular=0.05, elongation=rng.uniform(1.05, 1.3), dent=rng.uniform(0.12, 0.3)
     ),
     "cleft": lambda rng, r: polar(rng, r, irregular=0.07, elongation=rng.uniform(1, 1.25), dent=rng.uniform(0.3, 0.5)),
+    "cup": lambda rng, r: polar(rng, r, irregular=0.03, elongation=rng.uniform(1, 1.15), dent=rng.uniform(0.5, 0.65)),
     "folded": lambda rng, r: polar(rng, r, irregular=0.11, elongation=rng.uniform(1, 1.35), dent=rng.uniform(0.1, 0.5)),
     "kidney": lambda rng, r: arc_nucleus(
         rng, r, span=rng.uniform(1.5, 2.4), bend=0.42, tube=rng.uniform(0.36, 0.44), waist=rng.uniform(0, 0.15)

@@ -49,7 +49,7 @@ def write_tiff(
     if tile % 16 or tile <= 0:
         raise UsageError(f"Tiles of {tile} px cannot be written", why="TIFF wants a multiple of 16")
     rows = image if isinstance(image, Rows) else Rows(image.shape[1], image.shape[0], [image])
-    sizes = _level_sizes(rows.width, rows.height, levels)
+    sizes = level_sizes(rows.width, rows.height, levels)
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -61,7 +61,8 @@ def write_tiff(
         partial.unlink(missing_ok=True)
 
 
-def _level_sizes(width: int, height: int, levels: int | None) -> list[tuple[int, int]]:
+def level_sizes(width: int, height: int, levels: int | None) -> list[tuple[int, int]]:
+    """(width, height) px of each level of a pyramid, as `write_tiff` writes it."""
     if width < 1 or height < 1 or (levels is not None and levels < 1):
         raise UsageError(f"An image of {width} × {height} px in {levels} levels cannot be written")
     sizes = [(width, height)]

@@ -1,0 +1,1 @@
+"""A whole glass slide of real size, painted block by block in bounded memory."""
