@@ -208,6 +208,10 @@ def test_the_adopted_type_follows_the_rule() -> None:
     assert not adopt("eosinophil", 0.6, TYPES, sure, 0.5).agree
     kept = adopt("eosinophil", 0.6, TYPES, unsure, 0.5)
     assert (kept.cell_type, kept.probability) == ("eosinophil", 0.6)
+    assert adopt("plasma_cell", 0.6, TYPES, sure, 0.5).cell_type == "plasma_cell"  # nobody taught it plasma cells
+    assert adopt("neutrophil", 0.6, TYPES, sure[::-1], 0.5).cell_type == "segmented_neutrophil"
+    finer = adopt("polychromatic_erythroblast", 0.6, ("erythroblast", "blast"), sure[:2], 0.5)
+    assert (finer.cell_type, finer.agree) == ("polychromatic_erythroblast", True)
     assert akin("neutrophil", "band_neutrophil")
     assert not akin("lymphocyte", "monocyte")
 

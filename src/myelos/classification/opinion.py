@@ -13,7 +13,8 @@ from myelos.models.types import Classifier
 
 RULE = (
     "the adopted type of a cell is the classifier's most probable type where its probability reaches the threshold for "
-    "unidentified cells, else the most probable type of the detector"
+    "unidentified cells and the classifier has a name for what the detector saw; else the most probable type of the "
+    "detector; of two words for the same type the finer one"
 )
 
 
@@ -51,11 +52,19 @@ def unfit(
 def adopt(
     first: str, first_probability: float, types: Sequence[str], probabilities: NDArray[np.float32], threshold: float
 ) -> Adopted:
-    """The rule over two opinions. first: the detector's type; types, probabilities: (T,) of the classifier."""
+    """The rule over two opinions. first: the detector's type; types, probabilities: (T,) of the classifier.
+
+    A classifier that was never shown a plasma cell calls it something else: where it has no name for what the detector
+    saw, its word is stored and not adopted.
+    """
     best = int(probabilities.argmax())
     second, probability = types[best], float(probabilities[best])
     agree = akin(first, second)
-    return Adopted(second, probability, agree) if probability >= threshold else Adopted(first, first_probability, agree)
+    coarser = agree and second != first and second in taxonomy.ancestors(first)
+    nameable = any(akin(first, name) for name in types)
+    if probability < threshold or coarser or not nameable:
+        return Adopted(first, first_probability, agree)
+    return Adopted(second, probability, agree)
 
 
 def akin(one: str, other: str) -> bool:

@@ -39,7 +39,10 @@ class Layout:
 
 
 def check_directories(path: Path) -> None:
-    """Raise InputError where the chain of directories leaves the file, loops, or asks for the impossible."""
+    """Raise InputError where the chain of directories leaves the file, loops, or asks for the impossible.
+
+    Subdirectories may be listed and chained at once, as the writers of OME-TIFF do: to see one twice is no loop.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(16)
@@ -48,13 +51,17 @@ def check_directories(path: Path) -> None:
         if len(head) < (16 if big else 8):
             raise truncated(path, 16 if big else 8)
         at = struct.unpack(order + "Q", head[8:16])[0] if big else struct.unpack(order + "I", head[4:8])[0]
-        waiting, seen = [at], set[int]()
+        waiting, seen = [(at, False)], set[int]()
         while waiting:
-            at = waiting.pop()
+            at, below = waiting.pop()
+            if at in seen and below:
+                continue
             if at in seen or len(seen) >= MAX_DIRECTORIES:
                 raise InputError(f"{path.name} is damaged", why="its directories loop or are too many")
             seen.add(at)
-            waiting += [found for found in _directory(file, path, at, order, big, size) if found]
+            following, *listed = _directory(file, path, at, order, big, size)
+            waiting += [(found, True) for found in listed if found]
+            waiting += [(following, below)] if following else []
 
 
 def _directory(file: IO[bytes], path: Path, at: int, order: str, big: bool, size: int) -> list[int]:
