@@ -93,7 +93,7 @@ def test_images_of_single_cells_are_not_searched_for_parts(tmp_path: Path, monke
         return FieldRecord(found.path, 128, 96, np.array(boxes, float).reshape(-1, 4), (None,) * len(boxes), "s")
 
     cell = shown((40, 20, 52, 52), seed=0)
-    aside, small = shown((70, 20, 52, 52), seed=1), shown((54, 38, 20, 20), seed=2)
+    aside, small = shown((76, 20, 52, 52), seed=1), shown((54, 38, 20, 20), seed=2)
     several, none = shown((40, 20, 52, 52), (0, 0, 9, 9), seed=3), shown(seed=4)
     assert [duplicates.single_cell(one) for one in (cell, aside, small, several, none)] == [True, *[False] * 4]
     searched: list[int] = []

@@ -127,14 +127,15 @@ def _similar(images: NDArray[np.float32], threshold: float) -> Iterator[Pair]:
 
 
 def single_cell(record: FieldRecord) -> bool:
-    """Whether the image shows one cell in its middle and little else: one box, a twelfth of the area or more."""
+    """Whether the image shows one cell and little else: one box, of a twentieth of the area or more in the very middle,
+    and of as much more as it lies aside (in shares of the side)."""
     if len(record.boxes) != 1:
         return False
     x, y, width, height = record.boxes[0].tolist()
     aside = max(
         abs(x + width / 2 - record.width / 2) / record.width, abs(y + height / 2 - record.height / 2) / record.height
     )
-    return aside < 0.1 and width * height > record.width * record.height / 12
+    return width * height / (record.width * record.height) > 0.05 + aside
 
 
 def _fields(items: Sequence[FieldRecord | Path], *, single_cells: bool) -> list[int]:
