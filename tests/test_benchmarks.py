@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PARTS = ("startup", "reading", "detection", "counting")
+PARTS = ("startup", "reading", "detection", "counting", "coverage")
 
 
 def run(*words: str) -> str:
