@@ -58,7 +58,7 @@ def embed(
         places = _places(cells, seed) if draw else None
     tables.prepare(out, overwrite=overwrite)
     _write(out, cells, parts, places, title=f"{data.resolve().name} as {classifier.name} sees it")
-    aside += [{"file": fault.path.name, "reason": fault.kind} for fault in faults]
+    aside += [{"file": fault.file.name, "reason": fault.kind} for fault in faults]
     settings = {"poses": poses, "scheme": scheme, "mpp": mpp, "seed": seed, "map": draw}
     run = manifest("embed", classifier, settings, cells=len(cells), set_aside=len(aside)) | {"figures": figures}
     tables.write_run(out, run)
