@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,10 +16,18 @@ from myelos.errors import ModelError, UsageError
 from myelos.wording import number_of
 
 if TYPE_CHECKING:
+    from myelos.datasets.cells import CellRecord
     from myelos.models.classify import ModuleClassifier
-    from myelos.representation.embeddings import EmbeddedCells
+    from myelos.representation.embeddings import EmbeddedCells, Encoder, Scale
 
-EPILOG = "Example: myelos embed pbc_dib_cells --scheme pbc13 --model cells-blood -o embedded"
+EPILOG = """Examples:
+
+myelos embed pbc_dib_cells --scheme pbc13 --model cells-blood -o embedded
+
+myelos embed pbc_dib_cells --scheme pbc13 --model timm:vit_small_patch14_dinov2 --weights dino.safetensors -o embedded
+"""
+VIEW = 21.6  # µm: the width of what a foreign encoder sees, as that of ours
+TIMM = "timm:"
 
 
 def add(app: typer.Typer) -> None:
@@ -28,7 +37,8 @@ def add(app: typer.Typer) -> None:
 def embed(
     data: Annotated[Path, typer.Argument(help="Folder of labelled single cells.")],
     out: common.Out,
-    model: Annotated[str, typer.Option(help="A shipped classifier's name or a .safetensors file.")],
+    model: Annotated[str, typer.Option(help="A shipped classifier's name, a .safetensors file, or timm:NAME.")],
+    weights: Annotated[Path | None, typer.Option(help="With timm:NAME: its weights, a .safetensors file.")] = None,
     scheme: Annotated[str | None, typer.Option(help="Label scheme of the folders' classes, such as pbc13.")] = None,
     mpp: common.Mpp = None,
     poses: Annotated[int, typer.Option(help="Poses of a cell that are averaged.", min=1, max=8)] = 1,
@@ -51,22 +61,62 @@ def embed(
     tables.refuse_finished(out, overwrite=overwrite)
     records, faults = read_cells(data, scheme=scheme)
     with common.needs_training(), common.progress_bars() as progress:
-        classifier = loaded(model, device=device, threads=threads)
-        cells, aside = _embedded(records, classifier, mpp, poses, progress)
+        source = source_of(model, weights, device=device, threads=threads)
+        cells, aside = _embedded(records, source, mpp, poses, progress)
         parts = parts_of(cells)
         figures = _judged(cells, parts)
         places = _places(cells, seed) if draw else None
     tables.prepare(out, overwrite=overwrite)
-    _write(out, cells, parts, places, title=f"{data.resolve().name} as {classifier.name} sees it")
+    _write(out, cells, parts, places, title=f"{data.resolve().name} as {source.name} sees it")
     aside += [{"file": fault.file.name, "reason": fault.kind} for fault in faults]
     settings = {"poses": poses, "scheme": scheme, "mpp": mpp, "seed": seed, "map": draw}
-    run = manifest("embed", classifier, settings, cells=len(cells), set_aside=len(aside)) | {"figures": figures}
+    run = manifest("embed", source, settings, cells=len(cells), set_aside=len(aside)) | {"figures": figures}
     tables.write_run(out, run)
     if as_json:
         common.print_json({"out": str(out), "cells": len(cells), "set_aside": aside, **figures})
     else:
         show(out, figures, len(cells), len(aside))
     return 3 if aside else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What embeds: a network as a callable, and what `run.json` says of it. types: empty where it names none."""
+
+    name: str
+    sha256: str
+    precision: str
+    types: tuple[str, ...]
+    scale: Scale
+    encoder: Encoder
+
+
+def source_of(model: str, weights: Path | None, *, device: str = "cpu", threads: int | None = None) -> Source:
+    """A classifier, or a backbone of timm with local weights. Raises UsageError where only one of the two is stated."""
+    if model.startswith(TIMM) != (weights is not None):
+        raise UsageError("--weights and timm:NAME belong together", remedy="Pass both, or a classifier alone")
+    if weights is None:
+        return from_classifier(loaded(model, device=device, threads=threads))
+    from myelos.models.files import sha256
+    from myelos.networks.encoder import TimmEncoder
+    from myelos.representation.embeddings import Scale
+
+    encoder = TimmEncoder(model.removeprefix(TIMM), weights, device=device)
+    return Source(model, sha256(weights), "f32", (), Scale(VIEW / encoder.side, encoder.side), encoder)
+
+
+def from_classifier(classifier: ModuleClassifier) -> Source:
+    from myelos.networks.encoder import FrozenEncoder
+    from myelos.representation.embeddings import Scale
+
+    return Source(
+        classifier.name,
+        classifier.sha256,
+        classifier.precision,
+        classifier.types,
+        Scale(classifier.mpp, classifier.side),
+        FrozenEncoder(classifier.network, device=classifier.device),
+    )
 
 
 def loaded(model: str, *, device: str = "cpu", threads: int | None = None) -> ModuleClassifier:
@@ -87,16 +137,15 @@ def loaded(model: str, *, device: str = "cpu", threads: int | None = None) -> Mo
 
 
 def _embedded(
-    records: Sequence[Any], classifier: ModuleClassifier, mpp: float | None, poses: int, progress: common.Progress
+    records: Sequence[CellRecord], source: Source, mpp: float | None, poses: int, progress: common.Progress
 ) -> tuple[EmbeddedCells, list[dict[str, str]]]:
-    from myelos.networks.encoder import FrozenEncoder
-    from myelos.representation.embeddings import Scale, embed_records
+    from myelos.representation.embeddings import embed_records
 
     return embed_records(
         records,
-        FrozenEncoder(classifier.network, device=classifier.device),
-        Scale(classifier.mpp, classifier.side),
-        types=classifier.types,
+        source.encoder,
+        source.scale,
+        types=source.types,
         mpp=mpp,
         poses=poses,
         progress=lambda done, total: progress("embedding", done, total),
@@ -113,7 +162,8 @@ def index_of(
     from myelos.representation.embeddings import read_embeddings
 
     if not (folder / "embeddings.parquet").exists():
-        return _embedded(read_cells(folder, scheme=scheme)[0], classifier, mpp, 1, progress)[0], 1
+        records = read_cells(folder, scheme=scheme)[0]
+        return _embedded(records, from_classifier(classifier), mpp, 1, progress)[0], 1
     run = tables.read_run(folder)
     if run.get("model", {}).get("sha256") != classifier.sha256:
         raise UsageError(
@@ -176,7 +226,7 @@ def write_names(out: Path, column: str, rows: Sequence[tuple[str, Path]]) -> Non
     write_bytes(out / "names.csv", sink.getvalue().encode())
 
 
-def manifest(command: str, classifier: ModuleClassifier, settings: Any, **counts: int) -> dict[str, Any]:
+def manifest(command: str, model: Source | ModuleClassifier, settings: Any, **counts: int) -> dict[str, Any]:
     """What `run.json` says of these commands."""
     import myelos
 
@@ -184,7 +234,7 @@ def manifest(command: str, classifier: ModuleClassifier, settings: Any, **counts
         "format": "myelos-run-1",
         "command": command,
         "version": myelos.__version__,
-        "model": {"name": classifier.name, "sha256": classifier.sha256, "precision": classifier.precision},
+        "model": {"name": model.name, "sha256": model.sha256, "precision": model.precision},
         "settings": settings,
         "counts": counts,
     }

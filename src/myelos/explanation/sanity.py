@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class SanityCheck:
     stages: tuple[Stage, ...]
     edges: Mapping[str, NDArray[np.float64]]
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """Means over the images, for JSON."""
         return {
             "stages": [

@@ -1,14 +1,17 @@
-"""A cell network whose weights stand still: crops in, features and logits out."""
+"""Networks whose weights stand still: crops in, features and logits out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from myelos.errors import MissingDependencyError, ModelError
 from myelos.networks.cells import CellNetwork
 
 
@@ -33,3 +36,60 @@ class FrozenEncoder:
                 features.append(found.float().cpu().numpy())
                 logits.append(self.network.head(found).float().cpu().numpy())
         return np.concatenate(features), np.concatenate(logits)
+
+
+class TimmEncoder:
+    """Callable: the same for a backbone of timm whose weights lie in a local file; it has no types, so (N, 0) logits.
+
+    side: of its input in pixels. Raises ModelError where timm has no such backbone or the file does not fit it, and
+    MissingDependencyError without timm. Weights are never downloaded: a hub may give pickles.
+    """
+
+    def __init__(self, name: str, weights: Path, *, device: str = "cpu", batch: int = 32) -> None:
+        try:
+            import timm
+        except ImportError as error:
+            raise MissingDependencyError("backbones of timm need timm", remedy="pip install timm") from error
+        if not timm.is_model(name):
+            near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:6])
+            raise ModelError(f"timm has no backbone {name!r}", remedy=f"Near it are: {near}" if near else "")
+        self.network = timm.create_model(name, pretrained=False, num_classes=0)
+        _fill(self.network, weights)
+        self.network.to(device).eval()
+        length: Any = self.network.num_features
+        config = timm.data.resolve_model_data_config(self.network)
+        self.device, self.batch = device, batch
+        self.side, self.length = int(config["input_size"][-1]), int(length)
+        self._mean, self._spread = (
+            255 * torch.tensor(config[key], dtype=torch.float32).view(1, 3, 1, 1) for key in ("mean", "std")
+        )
+
+    def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        rows = []
+        with torch.inference_mode():
+            for first in range(0, len(crops), self.batch):
+                pixels = (as_pixels(crops[first : first + self.batch]) - self._mean) / self._spread
+                rows.append(self.network(pixels.to(self.device)).float().cpu().numpy())
+        features = np.concatenate(rows) if rows else np.zeros((0, self.length), np.float32)
+        return features, np.zeros((len(crops), 0), np.float32)
+
+
+def _fill(network: nn.Module, weights: Path) -> None:
+    """Load a safetensors file; a head of its own may be left over, nothing may be missing."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if weights.suffix != ".safetensors":
+        raise ModelError(
+            f"{weights.name} is not opened",
+            why="only safetensors are: other files can run code when they are read",
+            remedy="Convert it where you trust it: safetensors.torch.save_file(state_dict, 'NAME.safetensors')",
+        )
+    try:
+        missing = network.load_state_dict(load_file(weights), strict=False).missing_keys
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{weights} does not fit", why=str(error).splitlines()[0]) from error
+    if missing:
+        raise ModelError(
+            f"{weights.name} does not fit", why=f"{len(missing)} tensors are missing, such as {missing[0]}"
+        )

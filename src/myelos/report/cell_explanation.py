@@ -75,7 +75,7 @@ def _neighbours(cell: ExplainedCell, found: Explanation) -> list[dict[str, Any]]
 
 def page(found: Explanation, pictures: dict[str, bytes], *, model: str, settings: ExplainSettings) -> str:
     """The page as HTML."""
-    summary: Any = found.sanity.summary()
+    summary = found.sanity.summary()
     methods = list(figures.NAMES)
     return render(
         "cell_explanation.html.jinja",

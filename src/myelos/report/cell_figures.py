@@ -85,7 +85,8 @@ def sanity_curves(check: SanityCheck) -> bytes:
     figure = _canvas(9.5, 3.4)
     measures: Mapping[str, str] = {"rank": "Rank correlation (Spearman)", "ssim": "Structural similarity"}
     place = np.arange(len(check.stages))
-    for axis, (measure, label) in zip(figure.subplots(1, 2, sharey=True), measures.items(), strict=True):
+    axes = figure.subplots(1, 2, sharey=True, squeeze=False)[0]
+    for axis, (measure, label) in zip(axes, measures.items(), strict=True):
         for method, colour in zip(NAMES, ("#1d5b8f", "#c4570a"), strict=True):
             values = np.stack([getattr(stage, measure)[method] for stage in check.stages])
             spread = values.std(axis=1)
