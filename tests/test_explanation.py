@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
+
+from myelos.datasets.cell_splits import split_cells
+from myelos.datasets.cells import CellRecord
+from myelos.errors import UsageError
+from myelos.report import RESEARCH_USE
+from myelos.report.cell_explanation import as_json, write_explanation
+from myelos.report.cell_figures import as_picture
+from myelos.representation.embeddings import EmbeddedCells, thumbnail
 
 torch = pytest.importorskip("torch", reason="needs myelos[train]")
 pytest.importorskip("captum", reason="needs myelos[train]")
 
 from myelos.explanation.cells import ExplainSettings, Explanation, explain  # noqa: E402
+from myelos.explanation.projection import project  # noqa: E402
 from myelos.explanation.saliency import SmoothGradSettings, disc, focus, grad_cam, smooth_grad  # noqa: E402
+from myelos.explanation.sampling import candidates, preferred  # noqa: E402
 from myelos.explanation.sanity import (  # noqa: E402
     SanitySettings,
     check,
@@ -141,8 +156,7 @@ def test_randomised_stages_forget(network: CellNetwork, crops: list[np.ndarray])
         assert found.stages[0].ssim[method] == pytest.approx([1.0, 1.0])
         assert np.abs(found.stages[-1].rank[method]).max() < 0.9
     assert set(found.edges) == {"smooth_grad", "grad_cam"}
-    summary = found.summary()
-    assert len(summary["stages"]) == len(found.stages)  # type: ignore[arg-type]
+    assert len(found.summary()["stages"]) == len(found.stages)
 
 
 def test_a_map_that_ignores_the_network_would_be_seen() -> None:
@@ -182,3 +196,94 @@ def test_explanation_has_everything(network: CellNetwork, crops: list[np.ndarray
         assert cell.maps["smooth_grad"].shape == cell.crop.shape[:2]
         assert 0 < (cell.focus["smooth_grad"] or 0) < 1
     assert found.disc == pytest.approx(np.pi * (7 / 0.3) ** 2 / 48**2, rel=0.05)
+
+
+def test_explanation_becomes_one_page(network: CellNetwork, crops: list[np.ndarray], tmp_path: Path) -> None:
+    found = _explained(network, crops)
+    facts = write_explanation(tmp_path, found, model="a <model>", settings=ExplainSettings(smooth_grad=FEW))
+    text = (tmp_path / "explanation.html").read_text(encoding="utf-8")
+    assert RESEARCH_USE in text
+    assert "a &lt;model&gt;" in text
+    assert re.findall(r"(?:src|href)=\"(?!data:)", text) == []
+    assert text.count("<img") == 3 * 3 + 2
+    assert facts == json.loads((tmp_path / "explanation.json").read_text())
+    assert [cell["labelled"] for cell in facts["cells"]] == ["blast", None, "monocyte"]
+    assert sum(facts["cells"][0]["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    assert facts["sanity"]["stages"][0]["grad_cam"]["rank"] <= 1
+    for name in ("figure_5.png", "sanity_maps.png", "sanity_curves.png", "cells/001_grad_cam.png"):
+        assert cv2.imread(str(tmp_path / name)) is not None
+
+
+def test_pictures_of_maps() -> None:
+    """SmoothGrad: the lighter the more. Grad-CAM: red the most, blue nothing, the cell seen through."""
+    found = np.zeros((20, 20), np.float32)
+    found[:, 10:] = 3.0
+    crop = np.full((20, 20, 3), 128, np.uint8)
+    grey = as_picture("smooth_grad", found, crop)
+    assert (grey[0, 0].tolist(), grey[0, 15].tolist()) == ([0, 0, 0], [255, 255, 255])
+    heat = as_picture("grad_cam", found, crop).astype(int)
+    assert heat[0, 15, 0] > heat[0, 15, 2] + 50
+    assert heat[0, 0, 2] > heat[0, 0, 0] + 50
+    assert not as_picture("smooth_grad", np.zeros((20, 20), np.float32), crop).any()
+
+
+def test_neighbours_leave_the_cell_itself_out(network: CellNetwork, crops: list[np.ndarray]) -> None:
+    features, _ = FrozenEncoder(network)(crops)
+    among = EmbeddedCells(
+        ids=("a-1", "b-1", "c-1"),
+        files=(Path("a"), Path("b"), Path("c")),
+        types=("blast", "monocyte", "blast"),
+        sources=("s",) * 3,
+        groups=(None,) * 3,
+        predicted=("",) * 3,
+        features=features,
+        thumbnails=tuple(thumbnail(crop) for crop in crops),
+    )
+    found = explain(
+        network,
+        ("blast", "monocyte", "lymphocyte", "eosinophil"),
+        crops[:1],
+        np.array([[0.7, 0.1, 0.1, 0.1]], np.float32),
+        mpp=0.3,
+        among=among,
+        settings=ExplainSettings(smooth_grad=FEW, sanity=SanitySettings(smooth_grad=FEW), checked=1),
+    )
+    assert sorted(one.place for one in found.cells[0].neighbours) == [1, 2]
+    assert as_json(found, model="m", settings=ExplainSettings())["cells"][0]["neighbours"][0]["cell_id"] in {
+        "b-1",
+        "c-1",
+    }
+
+
+def test_samples_come_from_every_type_and_right_ones_first(tmp_path: Path) -> None:
+    records = []
+    rng = np.random.default_rng(0)
+    for kind in ("blast", "monocyte"):
+        (tmp_path / kind).mkdir()
+        for number in range(9):
+            path = tmp_path / kind / f"{number}.png"
+            cv2.imwrite(str(path), rng.integers(0, 255, (40, 40, 3), dtype=np.uint8))
+            records.append(CellRecord(path, kind))
+    chosen = candidates(records, 2)
+    assert [records[index].cell_type for index in chosen] == ["blast"] * 6 + ["monocyte"] * 6
+    held_out = set(split_cells(records)["test"])
+    for kind in ("blast", "monocyte"):
+        own = [index for index in held_out if records[index].cell_type == kind]
+        assert set(own) <= set(chosen) or len(own) > 6
+    assert preferred(["blast", "blast", "blast", "monocyte"], ["monocyte", "blast", "blast", "blast"], 2) == [1, 2, 3]
+
+
+@pytest.mark.long
+def test_map_keeps_clusters_together() -> None:
+    """Needs some seconds of compilation; three clouds stay three."""
+    pytest.importorskip("umap", reason="needs myelos[train]")
+    rng = np.random.default_rng(0)
+    centres = rng.normal(0, 6, (3, 12))
+    features = np.repeat(centres, 25, axis=0) + rng.normal(0, 0.6, (75, 12))
+    places = project(features.astype(np.float32))
+    assert places.shape == (75, 2)
+    means = places.reshape(3, 25, 2).mean(axis=1)
+    inner = np.linalg.norm(places.reshape(3, 25, 2) - means[:, None], axis=2).max()
+    assert min(np.linalg.norm(means[a] - means[b]) for a, b in ((0, 1), (0, 2), (1, 2))) > inner
+    with pytest.raises(UsageError, match="no map"):
+        project(np.zeros((3, 12), np.float32))

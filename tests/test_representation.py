@@ -249,3 +249,32 @@ def test_more_dimensions_than_cells_and_constant_features() -> None:
     assert np.isfinite(model.score(features)).all()
     with pytest.raises(UsageError, match="no basis"):
         fit_outlier(features[:1], ["blast"])
+
+
+def test_a_backbone_of_timm_embeds_with_local_weights_only(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs myelos[train]")
+    timm = pytest.importorskip("timm", reason="needs timm")
+    from safetensors.torch import save_file
+
+    from myelos.networks.encoder import TimmEncoder
+
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", pretrained=False, num_classes=5).eval()
+    save_file(network.state_dict(), tmp_path / "vit.safetensors")
+    encoder = TimmEncoder("test_vit", tmp_path / "vit.safetensors")
+    crops = [np.full((encoder.side, encoder.side, 3), value, np.uint8) for value in (0, 128, 255)]
+    features, logits = encoder(crops)
+    assert (features.shape, logits.shape) == ((3, network.num_features), (3, 0))
+    with torch.inference_mode():
+        config = timm.data.resolve_model_data_config(network)
+        mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+        pixels = (torch.full((1, 3, encoder.side, encoder.side), 128 / 255) - mean) / std
+        expected = network.forward_head(network.forward_features(pixels), pre_logits=True)
+    np.testing.assert_allclose(features[1], expected[0].numpy(), rtol=1e-3, atol=1e-4)
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="missing"):
+        TimmEncoder("test_vit", tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="not opened"):
+        TimmEncoder("test_vit", tmp_path / "vit.bin")
+    with pytest.raises(ModelError, match="no backbone"):
+        TimmEncoder("no_such_net", tmp_path / "vit.safetensors")

@@ -51,9 +51,8 @@
   function resize() {
     const first = width === 0;
     const ratio = window.devicePixelRatio || 1;
-    const box = canvas.getBoundingClientRect();
-    width = box.width;
-    height = box.height;
+    width = canvas.clientWidth; // within the border, as the places of pointer events are
+    height = canvas.clientHeight;
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
