@@ -97,6 +97,8 @@ def count(
     tables.refuse_finished(Path(out), overwrite=overwrite)
     workers = worker_threads(threads)
     detector = choose_detector(model or specimen, device=device, threads=threads)
+    if classifier is None and synthetic:  # the shipped ones were taught on real cells
+        classifier = "none"
     second = choose_classifier(classifier, model=model, specimen=specimen, device=device, threads=threads)
     confusion = confusion_for(second, None if held_out is None else Path(held_out), specimen)
     job = Job(specimen, detector, settings, workers, progress or silent, synthetic, second, confusion)
