@@ -52,7 +52,7 @@ VERBS = ["count", "recount", "demo", "detect", "classify", "embed", "info", "mod
 FAMILIES = [("train", "detector"), ("train", "classifier"), ("evaluate", "detector"), ("evaluate", "classifier")]
 FAMILIES += [("datasets", kind) for kind in ("box", "check", "get")]
 FAMILIES += [("phantom", kind) for kind in ("slide", "cohort", "fields", "cells")]
-FAMILIES += [("explain", "cell")]
+FAMILIES += [("explain", "cell"), ("crossval", "matek")]
 
 
 @pytest.mark.parametrize("words", [*[(verb,) for verb in VERBS], *FAMILIES, *[(words[0],) for words in FAMILIES]])
