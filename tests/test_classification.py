@@ -19,7 +19,7 @@ from myelos.classification.opinion import adopt, akin, unfit
 from myelos.cli import main
 from myelos.datasets.cell_splits import split_cells
 from myelos.datasets.cells import CellRecord, read_cells
-from myelos.errors import ModelError, UsageError
+from myelos.errors import InputError, ModelError, UsageError
 from myelos.imaging.crops import cell_window, views, window
 from myelos.metrics.selective import (
     area_under_risk_coverage,
@@ -353,3 +353,24 @@ def test_shipped_classifiers_fit_their_recipes() -> None:
             recipe = read_classifier_recipe(card.name)
             assert card.types == recipe.types
             assert (card.mpp, card.tile, card.scheme) == (recipe.mpp, recipe.side, recipe.scheme)
+
+
+def test_held_out_cells_decide_only_for_their_own_model(tmp_path: Path) -> None:
+    from myelos.smears.held_out import confusion_for
+
+    records = [CellRecord(Path(f"{i}.png"), kind) for i, kind in enumerate(["lymphocyte", "eosinophil"] * 30)]
+    shares = np.tile(np.array([[0.9, 0.1, 0], [0.2, 0.8, 0]], np.float32), (30, 1))
+    path = tmp_path / "held-out.json"
+    path.write_text(json.dumps({"model": "scripted"} | figures(records, shares, TYPES, scheme="wbc5", threshold=0.85)))
+    classifier = Scripted()
+    confusion = confusion_for(classifier, path, "blood")
+    assert confusion is not None
+    assert confusion.objection("blood", {"lymphocyte": 40, "eosinophil": 10}) == ""
+    assert np.array(confusion.matrix).sum() == 60
+    assert classifier.threshold == 0  # the matrix is of its answers, not of the detector's
+    path.write_text(json.dumps({"model": "another"} | json.loads(path.read_text()) | {"model": "another"}))
+    with pytest.raises(UsageError, match="another"):
+        confusion_for(Scripted(), path, "blood")
+    path.write_text("[]")
+    with pytest.raises(InputError, match="held-out"):
+        confusion_for(Scripted(), path, "blood")

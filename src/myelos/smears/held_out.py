@@ -18,14 +18,18 @@ def confusion_for(classifier: Classifier | None, held_out: Path | None, specimen
 
     held_out: JSON of `evaluate classifier` with the same model on cells of the laboratory's own stain and camera, never
     trained on. Without it the matrix of the model's card is shown not to fit: it was measured on another source.
-    Raises UsageError where the file is of another model, InputError where it is none.
+    With it the classifier decides on every cell that it is asked about, however unsure: a matrix of its answers says
+    nothing of cells that keep the detector's. Raises UsageError where the file is of another model, InputError where it
+    is none.
     """
     if classifier is None:
         if held_out is not None:
             raise UsageError("--held-out needs a classifier", remedy="Leave out --classifier none")
         return None
     if held_out is not None:
-        return _from_file(classifier, held_out, specimen)
+        confusion = _from_file(classifier, held_out, specimen)
+        classifier.threshold = 0.0
+        return confusion
     card = getattr(classifier, "card", None)
     if card is None or not card.metrics:
         return None
@@ -50,4 +54,4 @@ def _from_file(classifier: Classifier, path: Path, specimen: str) -> Confusion:
 
 def _matrix(figures: dict[str, Any], source: str, specimen: str, **word: Any) -> Confusion:
     stored = figures["confusion"]
-    return Confusion.of(stored["classes"], stored["with_refusal"], source=source, specimen=specimen, **word)
+    return Confusion.of(stored["classes"], stored["matrix"], source=source, specimen=specimen, **word)
