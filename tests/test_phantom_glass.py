@@ -93,7 +93,7 @@ def test_truth_fits_the_pixels(glass: Path) -> None:
     assert {row["grade"] for row in rows if row["cell_type"] == "artefact"} == {6}
     with open_slide(glass) as slide:
         picture = slide.read_level(0, 0, 0, 4400, 3000)
-    dark = []
+    usual, dark = float(np.median(picture[::8, ::8, 1])), []
     for row in cells:
         x, y, width, height = (int(row[key]) for key in ("x", "y", "width", "height"))
         assert 0 < width < 120
@@ -103,7 +103,7 @@ def test_truth_fits_the_pixels(glass: Path) -> None:
         assert (outline <= [row["x"] + width, row["y"] + height]).all()
         if row["sharpness"] > 0.9 and x > 0 and y > 0:
             patch = picture[y : y + height, x : x + width, 1]
-            dark.append(float(patch.min()) < 0.62 * float(np.median(picture[..., 1])))
+            dark.append(float(patch.min()) < 0.62 * usual)
     assert len(dark) > 40
     assert np.mean(dark) > 0.95
 
@@ -201,7 +201,7 @@ def test_a_full_disk_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_estimate_is_no_less_than_what_is_written(glass: Path) -> None:
     written = glass.stat().st_size + sum(p.stat().st_size for p in glass.with_name("slide.truth").iterdir())
-    assert written * 0.8 < writing.estimated_bytes(SMALL, make_layout(SMALL)) < 6 * written
+    assert written * 0.8 < writing.estimated_bytes(SMALL, make_layout(SMALL)) < 3 * written
 
 
 def test_a_finished_slide_is_not_replaced_unasked(glass: Path) -> None:

@@ -69,8 +69,8 @@ def _into_maps(layout: Layout, settings: GlassSettings, masks: tuple[Mask, Plan,
     layout.cells = layout.cells * (1 - soft) + density * soft
     layout.red *= 1 - np.float32(0.25) * np.clip(trails, 0, 1)
     layout.haze += np.float32(0.22) * trails
-    trail = (trails > 0.2) & (layout.cells >= low) & ~cores
     core = cv2.GaussianBlur(cores.astype(np.float32), (0, 0), 1.5)
+    trail = (trails > 0.2) & (layout.cells >= low) & (core < 0.02)
     layout.cells = layout.cells * (1 - core) + np.float32(CORE_DENSITY * scale) * core
     layout.red *= 1 - np.float32(0.5) * core
     layout.haze += np.float32(2.6) * core * np.clip(1 + 0.35 * noise(rng, inside.shape, 5), 0.3, 1.6)

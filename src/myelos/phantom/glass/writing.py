@@ -41,7 +41,7 @@ from myelos.slides.tiled import TiledTiff, UpperLevels
 from myelos.slides.write import level_sizes
 
 BITS_PER_PIXEL = 3.0  # of smear at level 0, a little more than measured; for the estimate of what a slide takes
-BITS_OF_GLASS = 0.02
+BITS_OF_LABEL, BITS_OF_GLASS = 2.0, 0.3  # noise costs bits, too; most fields of bare glass are written once
 BYTES_PER_CELL = 400
 
 Progress = Callable[[int, int], None]
@@ -91,9 +91,10 @@ def usable_cores() -> int:
 def estimated_bytes(settings: GlassSettings, layout: Layout) -> int:
     """About what the slide and its truth take on disk, rather too much than too little."""
     smear = float((layout.where >= 0).sum()) * layout.step**2
-    rest = max(settings.width * settings.height - smear, 0)
+    label = float((layout.label > 0).sum()) * layout.step**2
+    rest = max(settings.width * settings.height - smear - label, 0)
     cells = float(layout.cells.sum()) * (layout.step * settings.mpp * 1e-3) ** 2
-    return int((smear * BITS_PER_PIXEL + rest * BITS_OF_GLASS) / 8 * 4 / 3 + cells * BYTES_PER_CELL)
+    return int((smear * BITS_PER_PIXEL + label * BITS_OF_LABEL + rest * BITS_OF_GLASS) / 6 + cells * BYTES_PER_CELL)
 
 
 def check_room(folder: Path, settings: GlassSettings, layout: Layout) -> None:
