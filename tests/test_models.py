@@ -23,11 +23,14 @@ CARD = ModelCard(
     name="m", kind="detector", specimen="blood", architecture={}, types=("neutrophil",), scheme="wbc5", mpp=0.25,
     tile=640, threshold=0.5, normalisation={}, data=(), training={}, metrics={}, text="a card",
 )  # fmt: skip
-SHIPPED = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+SHIPPED = {path.stem: read_card(path).kind for path in sorted(WEIGHTS.glob("*.safetensors"))}
+DETECTORS = [name for name, kind in SHIPPED.items() if kind == "detector"]
+CLASSIFIERS = [name for name, kind in SHIPPED.items() if kind == "classifier"]
 
 
 def test_models_are_shipped() -> None:
-    assert {"blood", "marrow"} <= set(SHIPPED)
+    assert {"blood", "marrow"} <= set(DETECTORS)
+    assert "cells-blood" in CLASSIFIERS
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -112,7 +115,7 @@ def real_tiles(data: Path, number: int = 6) -> list[np.ndarray]:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_graph_and_module_give_the_same_boxes(name: str, data: Path) -> None:
     """For all boxes above the working threshold: IoU at least 0.99, score within 0.01, the same type."""
     pytest.importorskip("torch", reason="the module needs myelos[train]")
@@ -133,6 +136,23 @@ def test_graph_and_module_give_the_same_boxes(name: str, data: Path) -> None:
             assert np.abs(one.scores[sure] - other.scores[best]).max() <= 0.01
             assert (one.types[sure] == other.types[best]).all()
     assert boxes > 0
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_graph_and_module_name_cells_the_same(name: str, data: Path) -> None:
+    """The same type, and probabilities within 0.005, on cells of two sources."""
+    pytest.importorskip("torch", reason="the module needs myelos[train]")
+    from myelos.classification.evaluate import crop_of
+    from myelos.datasets.cells import read_cells
+    from myelos.models.classify import ModuleClassifier
+
+    card = read_card(models.find(name))
+    records = [r for s in ("pbc_dib_cells", "mll_bone_marrow_cells") for r in read_cells(data / s)[0][::450]]
+    crops = [crop_of(r, mpp=float(r.mpp or 0), to_mpp=card.mpp, side=card.tile) for r in records]
+    graph, module = models.load_classifier(name)(crops), ModuleClassifier(card)(crops)
+    assert np.abs(graph - module).max() < 0.005
+    assert (graph.argmax(axis=1) == module.argmax(axis=1)).all()
 
 
 @pytest.mark.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,10 +132,9 @@ def cohort(
     from myelos.phantom.patients import CohortSettings
 
     width, height = _size(size)
-    chosen = {"diseases": _names(diseases)} if diseases else {}
-    settings = CohortSettings(
-        patients, width, height, mpp, seed, scanners=_names(scanners), stains=_names(stains), **chosen
-    )
+    settings = CohortSettings(patients, width, height, mpp, seed, scanners=_names(scanners), stains=_names(stains))
+    if diseases:
+        settings = replace(settings, diseases=_names(diseases))
     with common.progress_bars() as progress:
         folder = write_cohort(out, settings, threads=threads, overwrite=overwrite, progress=progress)
     typer.echo(str(folder))

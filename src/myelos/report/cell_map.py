@@ -119,7 +119,7 @@ def sheets(thumbnails: Sequence[bytes]) -> tuple[int, list[bytes]]:
     """Side of a thumbnail in pixels, and JPEG sheets of `PER_SHEET` of them, `COLUMNS` a row: few images to decode."""
     import cv2
 
-    decoded = [cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) for content in thumbnails]
+    decoded: list[Any] = [cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) for content in thumbnails]
     side = decoded[0].shape[0]
     pages = []
     for first in range(0, len(decoded), PER_SHEET):
