@@ -29,14 +29,14 @@ class Scanner:
     blur: float = 0.10
     sharpen: float = 0.6
     defocused: float = 0.07
-    quality: int = 92
+    quality: int = 94
 
 
 SCANNERS: dict[str, Scanner] = {
     "area_camera": Scanner(),  # a microscope's camera: fields differ in light and do not quite meet
-    "line_camera": Scanner((247.0, 247.0, 247.0), 2.2, 0.0, 0.0, 0, 0.14, 0.5, 0.05, 92),  # no seams, softer
+    "line_camera": Scanner((247.0, 247.0, 247.0), 2.2, 0.0, 0.0, 0, 0.14, 0.5, 0.05, 94),  # no seams, softer
     "old_camera": Scanner(
-        (226.0, 230.0, 222.0), 3.4, 0.09, 0.02, 4, 0.2, 0.2, 0.14, 88
+        (226.0, 230.0, 222.0), 3.4, 0.09, 0.02, 4, 0.2, 0.2, 0.14, 92
     ),  # greenish, seams plain to see
 }
 
