@@ -45,8 +45,7 @@ def matek(
 ) -> int:
     """Matek 2021: stratified fivefold cross-validation, Table 1, Figures 2 and 3B; goes on where it was stopped."""
     with common.needs_training():
-        import torch
-
+        from myelos.models.module import use_threads
         from myelos.protocols import matek as protocol
 
     settings = protocol.preset(preset)
@@ -61,8 +60,7 @@ def matek(
     if epochs is not None:
         given |= {"epochs": epochs, "images": 0}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     with common.needs_training(), common.progress_bars() as progress:
         result = protocol.crossval(data, out, settings=settings, scheme=scheme, overwrite=overwrite, progress=progress)
     if as_json:

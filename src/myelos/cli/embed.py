@@ -121,8 +121,6 @@ def from_classifier(classifier: ModuleClassifier) -> Source:
 
 def loaded(model: str, *, device: str = "cpu", threads: int | None = None) -> ModuleClassifier:
     """A classifier as a torch module, by name or file; raises ModelError where it is none."""
-    import torch
-
     from myelos.models import find, read_card
     from myelos.models.classify import ModuleClassifier
 
@@ -131,9 +129,7 @@ def loaded(model: str, *, device: str = "cpu", threads: int | None = None) -> Mo
         raise ModelError(
             f"{card.name} is no classifier", why=f"it is a {card.kind}", remedy="`myelos models` says more"
         )
-    if threads:
-        torch.set_num_threads(threads)
-    return ModuleClassifier(card, device=device)
+    return ModuleClassifier(card, device=device, threads=threads)
 
 
 def _embedded(

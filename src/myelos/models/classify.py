@@ -70,10 +70,11 @@ class GraphClassifier(_Carded):
 class ModuleClassifier(_Carded):
     """The same as a torch module, on a GPU or, as the reference of the graph, on a CPU."""
 
-    def __init__(self, card: ModelCard, *, device: str = "cpu") -> None:
-        from myelos.models.module import usable_device
+    def __init__(self, card: ModelCard, *, device: str = "cpu", threads: int | None = None) -> None:
+        from myelos.models.module import usable_device, use_threads
 
         super().__init__(card)
+        use_threads(threads)
         self.device, self.sha256 = device, sha256(card.path)
         self.network = build_classifier(card).to(usable_device(device)).eval()
 

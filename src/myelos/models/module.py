@@ -83,6 +83,14 @@ def _tuples(value: object) -> object:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
+def use_threads(threads: int | None) -> None:
+    """Threads of PyTorch, for the whole process; all cores where None."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
 def usable_device(name: str) -> str:
     import torch
 
