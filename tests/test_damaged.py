@@ -69,7 +69,7 @@ def encoded(rgb: np.ndarray, **options: object) -> bytes:
 
 
 def test_flipped_bits_are_found(data: Path, tmp_path: Path) -> None:
-    """Of single bits that change a twentieth of the picture most: 96 % of 237 such faults, here about twenty of them."""
+    """Of single bits that change a twentieth of the picture: 96 % of 237 such faults, here about twenty of them."""
     rng = np.random.default_rng(3)
     found = []
     for path in intact(data, "mll_bone_marrow_cells", 80):
