@@ -48,7 +48,7 @@ def main() -> None:
     chosen = split_cells(cells, fractions=recipe.parts, seed=recipe.split_seed)
     base: Parts = {name: [cells[i] for i in indices] for name, indices in chosen.items()}
     recipe = replace(recipe, whole=(), training=replace(recipe.training, epochs=arguments.epochs))
-    without = _trained("without", base, recipe, out, start=None)
+    without = _trained("without", base, recipe, out, start=arguments.start)
     answers: dict[str, dict[str, list[list[float]]]] = {"without": {}, "with": {}}
     records: list[CellRecord] = []
     tuned = replace(recipe, training=replace(recipe.training, epochs=arguments.tune, rate=1e-3, early=0.0))
@@ -75,6 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--chula", required=True)
     parser.add_argument("-o", "--out", required=True)
     parser.add_argument("--detected", type=Path, help="folder of benchmarks/folds.py: the same samples, as detected")
+    parser.add_argument("--start", type=Path, help="a classifier that saw no field of Chula, to begin with")
     parser.add_argument("--epochs", type=float, default=30)
     parser.add_argument("--tune", type=float, default=8)
     parser.add_argument("--threads", type=int, default=2)
@@ -132,11 +133,12 @@ def _in_the_count(fields: Sequence[FieldRecord], detected: Path, out: Path, reci
             cells = [CellRecord(record.path, str(k), record.source, box=tuple(map(float, boxes[p]))) for k, p in pairs]
             shares, _, _ = predictions(cells, classifier, mpp=mpp)
             for (kind, p), row in zip(pairs, shares, strict=True):
-                chosen = adopt(str(types[p]), 1.0, classifier.types, row, classifier.threshold)
+                sure = bool(row.max() >= classifier.threshold)
+                chosen = adopt(str(types[p]), 1.0, classifier.types, row, classifier.threshold, decides=sure)
                 rows.append(
                     (str(kind), str(types[p]), classifier.types[int(row.argmax())], float(row.max()), chosen.cell_type)
                 )
-    for name, column in (("detector", 1), ("classifier", 2), ("adopted", 4)):
+    for name, column in (("detector", 1), ("classifier", 2), ("a sure classifier overrules", 4)):
         right = sum(row[0] in taxonomy.ancestors(str(row[column])) for row in rows)
         print(f"{name}: {right} of {len(rows)} detected cells right ({right / len(rows):.3f})")
     (out / "in_the_count.json").write_text(json.dumps(rows))

@@ -59,7 +59,7 @@ class Scripted:
     """A classifier that names a crop by the ink in its middle."""
 
     name, sha256, types, scheme = "scripted", "0" * 64, TYPES, "wbc5"
-    mpp, side, views, threshold = 0.15, 64, 1, 0.5
+    mpp, side, views, threshold, decides = 0.15, 64, 1, 0.5, False
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         middles = np.array([crop[28:36, 28:36].reshape(-1, 3).mean(axis=0) for crop in crops]).reshape(-1, 1, 3)
@@ -204,13 +204,13 @@ def test_the_temperature_of_overconfident_answers_is_found_again() -> None:
 
 def test_the_adopted_type_follows_the_rule() -> None:
     sure, unsure = np.array([0.9, 0.05, 0.05], np.float32), np.array([0.4, 0.35, 0.25], np.float32)
-    assert adopt("eosinophil", 0.6, TYPES, sure, 0.5).cell_type == "lymphocyte"
-    assert not adopt("eosinophil", 0.6, TYPES, sure, 0.5).agree
-    kept = adopt("eosinophil", 0.6, TYPES, unsure, 0.5)
-    assert (kept.cell_type, kept.probability) == ("eosinophil", 0.6)
-    assert adopt("plasma_cell", 0.6, TYPES, sure, 0.5).cell_type == "plasma_cell"  # nobody taught it plasma cells
+    kept = adopt("eosinophil", 0.6, TYPES, sure, 0.5)
+    assert (kept.cell_type, kept.probability, kept.agree) == ("eosinophil", 0.6, False)
+    assert adopt("eosinophil", 0.6, TYPES, unsure, 0.5, decides=True).cell_type == "lymphocyte"
+    assert adopt("plasma_cell", 0.6, TYPES, sure, 0.5, decides=True).cell_type == "plasma_cell"  # never taught
     assert adopt("neutrophil", 0.6, TYPES, sure[::-1], 0.5).cell_type == "segmented_neutrophil"
-    finer = adopt("polychromatic_erythroblast", 0.6, ("erythroblast", "blast"), sure[:2], 0.5)
+    assert adopt("neutrophil", 0.6, TYPES, sure[::-1], 0.95).cell_type == "neutrophil"
+    finer = adopt("polychromatic_erythroblast", 0.6, ("erythroblast", "blast"), sure[:2], 0.5, decides=True)
     assert (finer.cell_type, finer.agree) == ("polychromatic_erythroblast", True)
     assert akin("neutrophil", "band_neutrophil")
     assert not akin("lymphocyte", "monocyte")
@@ -229,10 +229,15 @@ def test_second_opinion_on_the_cells_of_a_field() -> None:
         {"slide_id": "s", "cell_id": f"s-{i}", "x": 150.0 * i + 35, "y": 35.0, "width": 80.0, "height": 80.0,
          "cell_type": "monocyte", "probability": 0.9, "score": 0.9} for i in range(3)
     ]  # fmt: skip
-    named, opinions = with_second_opinion(cells, [], from_field(field, 0.15, Scripted()), Scripted())
+    classifier = Scripted()
+    unchanged, _ = with_second_opinion(cells, [], from_field(field, 0.15, classifier), classifier)
+    assert [row["cell_type"] for row in unchanged] == ["monocyte"] * 3
+    classifier.decides = True
+    cells = [row | {"cell_type": "leukocyte"} for row in cells]
+    named, opinions = with_second_opinion(cells, [], from_field(field, 0.15, classifier), classifier)
     assert [row["cell_type"] for row in named] == list(TYPES)
     assert [row["source"] for row in opinions] == ["scripted"] * 3
-    assert [row["cell_type"] for row in cells] == ["monocyte"] * 3  # what was given stays as it was
+    assert [row["cell_type"] for row in cells] == ["leukocyte"] * 3  # what was given stays as it was
 
 
 # Training, model file, command line
@@ -367,7 +372,7 @@ def test_held_out_cells_decide_only_for_their_own_model(tmp_path: Path) -> None:
     assert confusion is not None
     assert confusion.objection("blood", {"lymphocyte": 40, "eosinophil": 10}) == ""
     assert np.array(confusion.matrix).sum() == 60
-    assert classifier.threshold == 0  # the matrix is of its answers, not of the detector's
+    assert classifier.decides  # the matrix is of its answers, not of the detector's
     path.write_text(json.dumps({"model": "another"} | json.loads(path.read_text()) | {"model": "another"}))
     with pytest.raises(UsageError, match="another"):
         confusion_for(Scripted(), path, "blood")

@@ -12,9 +12,9 @@ from myelos import taxonomy
 from myelos.models.types import Classifier
 
 RULE = (
-    "the adopted type of a cell is the classifier's most probable type where its probability reaches the threshold for "
-    "unidentified cells and the classifier has a name for what the detector saw; else the most probable type of the "
-    "detector; of two words for the same type the finer one"
+    "the adopted type of a cell is the most probable type of the detector, or the classifier's where that is a finer "
+    "word for it and its probability reaches the threshold for unidentified cells; with figures on held-out cells of "
+    "the laboratory it is the classifier's"
 )
 
 
@@ -50,21 +50,29 @@ def unfit(
 
 
 def adopt(
-    first: str, first_probability: float, types: Sequence[str], probabilities: NDArray[np.float32], threshold: float
+    first: str,
+    first_probability: float,
+    types: Sequence[str],
+    probabilities: NDArray[np.float32],
+    threshold: float,
+    *,
+    decides: bool = False,
 ) -> Adopted:
     """The rule over two opinions. first: the detector's type; types, probabilities: (T,) of the classifier.
 
-    A classifier that was never shown a plasma cell calls it something else: where it has no name for what the detector
-    saw, its word is stored and not adopted.
+    decides: the classifier was shown to be right on such cells, and its word is adopted. Otherwise it only makes the
+    detector's word finer: on a camera that it was not taught it can be surely wrong, and where the two contradict each
+    other a person looks. What it has no name for, it never decides.
     """
     best = int(probabilities.argmax())
     second, probability = types[best], float(probabilities[best])
     agree = akin(first, second)
-    coarser = agree and second != first and second in taxonomy.ancestors(first)
+    finer = first in taxonomy.ancestors(second) and probability >= threshold
     nameable = any(akin(first, name) for name in types)
-    if probability < threshold or coarser or not nameable:
-        return Adopted(first, first_probability, agree)
-    return Adopted(second, probability, agree)
+    coarser = agree and second != first and second in taxonomy.ancestors(first)
+    if finer or (decides and nameable and not coarser):
+        return Adopted(second, probability, agree)
+    return Adopted(first, first_probability, agree)
 
 
 def akin(one: str, other: str) -> bool:

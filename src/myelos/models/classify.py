@@ -27,6 +27,7 @@ class _Carded:
 
     def __init__(self, card: ModelCard) -> None:
         self.card = card
+        self.decides = False
         self.name, self.types, self.scheme = card.name, card.types, card.scheme
         self.mpp, self.side, self.views, self.threshold = card.mpp, card.tile, card.views, card.threshold
 

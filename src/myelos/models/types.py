@@ -58,7 +58,8 @@ class Classifier(Protocol):
 
     `types`: names of the taxonomy, in the order of the columns. `mpp`: µm per pixel that crops must have. `side`: of a
     crop in pixels. `views`: poses of each crop that are averaged. `threshold`: the probability below which a cell is
-    unidentified. `scheme`: the label scheme it was taught. `name`, `sha256`: what run.json stores.
+    unidentified. `decides`: whether its word is adopted against the detector's. `scheme`: the label scheme it was
+    taught. `name`, `sha256`: what run.json stores.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Classifier(Protocol):
     side: int
     views: int
     threshold: float
+    decides: bool
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """crops: RGB, each (side, side, 3), their white point set → (N, T) probabilities; each row sums to 1."""

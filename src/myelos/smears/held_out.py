@@ -28,7 +28,7 @@ def confusion_for(classifier: Classifier | None, held_out: Path | None, specimen
         return None
     if held_out is not None:
         confusion = _from_file(classifier, held_out, specimen)
-        classifier.threshold = 0.0
+        classifier.decides = True
         return confusion
     card = getattr(classifier, "card", None)
     if card is None or not card.metrics:

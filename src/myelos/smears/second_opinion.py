@@ -69,7 +69,14 @@ def with_second_opinion(
                 named.append(dict(row))
                 continue
             shares = next(answers)
-            chosen = adopt(row["cell_type"], row["probability"], classifier.types, shares, classifier.threshold)
+            chosen = adopt(
+                row["cell_type"],
+                row["probability"],
+                classifier.types,
+                shares,
+                classifier.threshold,
+                decides=classifier.decides,
+            )
             named.append({**row, "cell_type": chosen.cell_type, "probability": chosen.probability})
             added.append(_opinion(row, classifier, shares.tolist()))
     return named, [*opinions, *added]
