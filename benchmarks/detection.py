@@ -33,7 +33,7 @@ def rows(*, model: str | None = None, fields: int = 12, repeats: int = 5) -> lis
 
     images = [rendered(seed, WIDTH, HEIGHT, MPP) for seed in range(min(fields, 4))]
     found = preparation(images[0], repeats=3 * repeats)
-    names = [model] if model else [card.name for card in available()]
+    names = [model] if model else [card.name for card in available() if card.kind == "detector"]
     for name in names:
         found += of_model(name, [images[i % len(images)] for i in range(fields)], repeats)
     return found or [Row("detection", None, "fields/s", "no model is shipped: pass --model")]
