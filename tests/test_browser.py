@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from conftest import missing
 from myelos.metrics.intervals import clopper_pearson, probability_above
 from myelos.report import RESEARCH_USE, ModelNote, ReportInput, load, recount, write
 from report_sample import HOSTILE, finished, sample
 
 pytestmark = pytest.mark.browser
-
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-
-
-def missing(what: str) -> NoReturn:
-    """Skip, or fail where the tests of the page are insisted on."""
-    if os.environ.get("MYELOS_REQUIRE_BROWSER") == "1":
-        pytest.fail(what)
-    pytest.skip(what)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        missing("chromium or playwright is missing")
-    with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield running
-        running.close()
 
 
 class Opened:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from myelos import taxonomy
 from myelos.report import RESEARCH_USE
 from myelos.report.cell_map import PER_SHEET, CellMap, draw, sheets, write_map
-from test_browser import ARGUMENTS, Opened, missing
+from test_browser import Opened
 
 TYPES = ("blast", "lymphocyte", "eosinophil", "erythroblast")
 HOSTILE = "<script>alert(1)</script>&amp;"
@@ -74,21 +73,6 @@ def test_page_is_one_file_and_takes_no_name_at_its_word(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        missing("chromium or playwright is missing")
-    with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield running
-        running.close()
-
-
-@pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("map")
     write_map(folder, cells())
@@ -96,8 +80,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(chromium: Any, out: Path) -> Iterator[Opened]:
-    view = Opened(chromium, out / "cell_map.html")
+def opened(browser: Any, out: Path) -> Iterator[Opened]:
+    view = Opened(browser, out / "cell_map.html")
     view.page.wait_for_function("window.cellMap && cellMap.visible() > 0")
     yield view
     assert view.complaints == []
@@ -202,9 +186,9 @@ def test_similar_cells_are_one_click_away(opened: Opened) -> None:
 
 
 @pytest.mark.browser
-def test_five_thousand_cells(chromium: Any, tmp_path: Path) -> None:
+def test_five_thousand_cells(browser: Any, tmp_path: Path) -> None:
     _, path = write_map(tmp_path, cells(5000))
-    view = Opened(chromium, path)
+    view = Opened(browser, path)
     view.page.wait_for_function("window.cellMap && cellMap.visible() === 5000")
     for index in (0, 2500, 4999):
         view.page.mouse.move(*at(view, index))
