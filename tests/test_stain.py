@@ -84,8 +84,8 @@ def test_density_is_zero_at_glass_and_positive_in_stain() -> None:
 
 
 def test_most_real_cells_have_two_stains(data: Path) -> None:
-    from myelos.classification.crops import CELL_APPEARANCE
     from myelos.imaging.appearance import normalise
+    from myelos.imaging.crops import CELL_APPEARANCE
 
     paths = sorted((data / "mll_bone_marrow_cells" / "images").rglob("*.jpg"))[::100]
     found = [separate(normalise(cv2.imread(str(path))[..., ::-1].copy(), CELL_APPEARANCE)) for path in paths]
