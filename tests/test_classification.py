@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from myelos import taxonomy
 from myelos.classification.evaluate import figures, into_classes, predictions, scheme_classes
 from myelos.classification.judging import judge_files
-from myelos.classification.opinion import adopt, akin, unfit
+from myelos.classification.opinion import adopt, unfit
 from myelos.cli import main
 from myelos.datasets.cell_splits import split_cells
 from myelos.datasets.cells import CellRecord, read_cells
@@ -212,8 +212,8 @@ def test_the_adopted_type_follows_the_rule() -> None:
     assert adopt("neutrophil", 0.6, TYPES, sure[::-1], 0.95).cell_type == "neutrophil"
     finer = adopt("polychromatic_erythroblast", 0.6, ("erythroblast", "blast"), sure[:2], 0.5, decides=True)
     assert (finer.cell_type, finer.agree) == ("polychromatic_erythroblast", True)
-    assert akin("neutrophil", "band_neutrophil")
-    assert not akin("lymphocyte", "monocyte")
+    assert taxonomy.akin("neutrophil", "band_neutrophil")
+    assert not taxonomy.akin("lymphocyte", "monocyte")
 
 
 def test_who_may_not_speak() -> None:
@@ -379,3 +379,19 @@ def test_held_out_cells_decide_only_for_their_own_model(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(InputError, match="held-out"):
         confusion_for(Scripted(), path, "blood")
+
+
+def test_what_is_never_adopted_is_not_reported_as_looked_for() -> None:
+    from types import SimpleNamespace as Some
+
+    from myelos.smears.rows import ReadSettings
+    from myelos.smears.second_opinion import known_types
+
+    look = Some(resolution=Some(mpp=0.1), reading_mpp=0.1, by_tiles=False)
+    detector, classifier = Some(types=("neutrophil", "lymphocyte")), Scripted()
+    job = Some(detector=detector, classifier=classifier, settings=ReadSettings())
+    assert known_types(job, [Some(look=look)]) == ("neutrophil", "lymphocyte", "segmented_neutrophil")
+    classifier.decides = True
+    assert set(known_types(job, [Some(look=look)])) == {"neutrophil", *TYPES}
+    look.resolution.mpp = look.reading_mpp = 0.5  # too coarse to be asked
+    assert known_types(job, [Some(look=look)]) == detector.types

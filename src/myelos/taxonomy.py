@@ -147,6 +147,11 @@ def ancestors(name: str) -> tuple[str, ...]:
     return (name,) if parent is None else (name, *ancestors(parent))
 
 
+def akin(one: str, other: str) -> bool:
+    """Whether two types do not contradict each other: equal, or one a coarser word for the other."""
+    return one in ancestors(other) or other in ancestors(one)
+
+
 def coarsen(name: str, targets: Collection[str]) -> str | None:
     """The finest of the target types that covers this one, None where none does: how one scheme maps to another."""
     return next((other for other in ancestors(name) if other in targets), None)

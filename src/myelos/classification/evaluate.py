@@ -15,7 +15,7 @@ from myelos.datasets.cells import CellRecord
 from myelos.detection.prepare import POOLED, read_rgb, spread
 from myelos.errors import InputError, UsageError
 from myelos.imaging.appearance import AppearanceSettings, normalise
-from myelos.imaging.crops import CELL_APPEARANCE, Image, window
+from myelos.imaging.crops import Image, cell_window, window
 from myelos.imaging.scale import estimate_mpp
 from myelos.metrics.agreement import cohen_kappa, confusion_matrix
 from myelos.metrics.calibration import expected_calibration_error
@@ -31,9 +31,7 @@ def crop_of(
     """(side, side, 3): what a classifier sees of a record. Raises InputError where its image cannot be read."""
     rgb = read_rgb(record.path)
     if record.box is None:
-        even = normalise(rgb, appearance or CELL_APPEARANCE)
-        height, width = rgb.shape[:2]
-        return window(even, (width / 2, height / 2), mpp / to_mpp, side)
+        return cell_window(rgb, mpp=mpp, to_mpp=to_mpp, side=side, appearance=appearance)
     x, y, width, height = record.box
     even = normalise(rgb, appearance or AppearanceSettings())
     return window(even, (x + width / 2, y + height / 2), mpp / to_mpp, side)
@@ -125,8 +123,7 @@ def figures(
     """The figures of named cells in the classes of a scheme.
 
     records: N cells; probabilities: (N, T) over `types`. Cells whose label is no class of the scheme, or a coarser word
-    for several, are set aside. A cell of which most probability falls to no class of the scheme counts as missed. Of
-    the two confusion matrices `with_refusal` counts unidentified cells in its last column too.
+    for several, are set aside. A cell of which most probability falls to no class of the scheme counts as missed.
     """
     classes = scheme_classes(scheme)
     truth = [taxonomy.coarsen(record.cell_type, classes) for record in records]
@@ -137,7 +134,6 @@ def figures(
     meant = [str(truth[index]) for index in labelled]
     result = evaluate(meant, said, labels=classes)
     confidence, right = shares.max(axis=1), np.array([t == s for t, s in zip(meant, said, strict=True)], bool)
-    heard = [name if sure >= threshold else None for name, sure in zip(said, confidence, strict=True)]
     matrix = confusion_matrix(meant, said, classes)
     seen = {name: row for name, row in result["classes"].items() if row["support"] or row["predicted"]}
     return {
@@ -151,11 +147,7 @@ def figures(
         "classes": {name: _strict(row) for name, row in seen.items()},
         "tolerant": _tolerant(result, seen),
         "unidentified": _refused(confidence, right, threshold),
-        "confusion": {
-            "classes": list(classes),
-            "matrix": matrix.tolist(),
-            "with_refusal": confusion_matrix(meant, heard, classes).tolist(),
-        },
+        "confusion": {"classes": list(classes), "matrix": matrix.tolist()},
         "set_aside": aside,
     }
 

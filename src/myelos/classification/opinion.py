@@ -66,15 +66,10 @@ def adopt(
     """
     best = int(probabilities.argmax())
     second, probability = types[best], float(probabilities[best])
-    agree = akin(first, second)
+    agree = taxonomy.akin(first, second)
     finer = first in taxonomy.ancestors(second) and probability >= threshold
-    nameable = any(akin(first, name) for name in types)
+    nameable = any(taxonomy.akin(first, name) for name in types)
     coarser = agree and second != first and second in taxonomy.ancestors(first)
     if finer or (decides and nameable and not coarser):
         return Adopted(second, probability, agree)
     return Adopted(first, first_probability, agree)
-
-
-def akin(one: str, other: str) -> bool:
-    """Whether two types do not contradict each other: equal, or one a coarser word for the other."""
-    return one in taxonomy.ancestors(other) or other in taxonomy.ancestors(one)

@@ -45,12 +45,8 @@ def disagreement_of(opinions: pa.Table, cells: pa.Table) -> Disagreement | None:
     (first, one), (second, other) = list(said.items())[:2]
     adopted = dict(zip(cells["cell_id"].to_pylist(), cells["cell_type"].to_pylist(), strict=True))
     both = [cell for cell in one if cell in other and cell in adopted]
-    differ = [cell for cell in both if not _akin(one[cell], other[cell])]
+    differ = [cell for cell in both if not taxonomy.akin(one[cell], other[cell])]
     counts = Counter((one[cell], other[cell]) for cell in differ)
     pairs = [{"first": a, "second": b, "number": number} for (a, b), number in counts.most_common()]
     others = {cell: other[cell] if adopted[cell] == one[cell] else one[cell] for cell in differ}
     return Disagreement((first, second), len(both), tuple(pairs), others)
-
-
-def _akin(one: str, other: str) -> bool:
-    return one in taxonomy.ancestors(other) or other in taxonomy.ancestors(one)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from myelos import taxonomy
 from myelos.classification.opinion import adopt, unfit
 from myelos.geometry import Box
 from myelos.imaging.crops import window
@@ -109,10 +110,13 @@ def _scale(look: Look, settings: ReadSettings) -> float | None:
 
 
 def known_types(job: Job, readings: Sequence[Reading]) -> tuple[str, ...]:
-    """The types that a cell of these images can be given."""
-    if job.classifier is None or all(scale_for(job.classifier, one.look, job.settings) is None for one in readings):
+    """The types that a cell of these images can be given: what the rule never adopts is not counted as looked for."""
+    asked = job.classifier
+    if asked is None or all(scale_for(asked, one.look, job.settings) is None for one in readings):
         return tuple(job.detector.types)
-    return tuple(dict.fromkeys([*job.detector.types, *job.classifier.types]))
+    own = set(job.detector.types)
+    added = [name for name in asked.types if asked.decides or own & set(taxonomy.ancestors(name))]
+    return tuple(dict.fromkeys([*job.detector.types, *added]))
 
 
 def unasked(job: Job, readings: Sequence[Reading]) -> tuple[str, ...]:
