@@ -276,6 +276,7 @@ def test_the_card_says_what_was_learned(trained: Path) -> None:
     assert figures["images"] > 5
     assert figures["accuracy"] > 0.8
     assert "For research use only" in classifier.card.text  # type: ignore[attr-defined]
+    assert "no faults" in (trained / "run" / "faults.txt").read_text()
 
 
 def test_graph_and_module_give_the_same(trained: Path) -> None:

@@ -6,13 +6,17 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from myelos.cli import common
 from myelos.errors import UsageError
 from myelos.wording import number_of
+
+if TYPE_CHECKING:
+    from myelos.training.classifier import TrainedClassifier
+    from myelos.training.detector import Trained
 
 EPILOG = """Examples:
 
@@ -104,6 +108,11 @@ def detector(
             overwrite=overwrite,
             progress=told(progress),
         )
+    say(trained, out, as_json=as_json)
+
+
+def say(trained: Trained | TrainedClassifier, out: Path, *, as_json: bool) -> None:
+    """The model's path, or its figures as JSON; where the faults of the labels are listed."""
     if as_json:
         metrics = dict(trained.card.metrics)
         common.print_json({"model": str(trained.path), "faults": len(trained.faults), "metrics": metrics})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +9,8 @@ from typing import Annotated
 import typer
 
 from myelos.cli import common
-from myelos.cli.train import parts, stated, told
+from myelos.cli.train import parts, say, stated, told
 from myelos.errors import UsageError
-from myelos.wording import number_of
 
 EPILOG = """Examples:
 
@@ -75,11 +73,4 @@ def classifier(
             overwrite=overwrite,
             progress=told(progress),
         )
-    if as_json:
-        metrics = dict(trained.card.metrics)
-        common.print_json({"model": str(trained.path), "faults": len(trained.faults), "metrics": metrics})
-        return
-    if trained.faults:
-        found = number_of(len(trained.faults), "image was", "images were")
-        sys.stderr.write(f"{found} left out or doubted: see {out / 'faults.txt'}\n")
-    typer.echo(str(trained.path))
+    say(trained, out, as_json=as_json)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from myelos.datasets.records import Fault
 from myelos.models.files import ModelCard
+from myelos.tables import write_bytes
 from myelos.wording import number_of
 
 RESEARCH_USE = "For research use only. Not for use in diagnostic procedures."
@@ -52,6 +56,13 @@ def _figure_line(source: str, figures: dict) -> str:
     numbers = [cells[key] for key in ("ap50", "ap", "precision", "recall")]
     shown = " | ".join("–" if number is None else f"{number:.3f}" for number in numbers)
     return f"| {source} | {figures['images']} | {cells.get('boxes', '–')} | {shown} |"
+
+
+def list_faults(out: Path, faults: Sequence[Fault]) -> None:
+    """Write `faults.txt`: how many of each kind, then every one with its place."""
+    counts = Counter(fault.kind for fault in faults)
+    head = [f"{number} × {kind}" for kind, number in counts.most_common()] or ["no faults"]
+    write_bytes(out / "faults.txt", "\n".join([*head, "", *map(str, faults), ""]).encode())
 
 
 def draw_curve(table: Path, picture: Path) -> None:

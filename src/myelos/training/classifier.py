@@ -24,7 +24,7 @@ from myelos.detection.run import worker_threads
 from myelos.errors import LabelError
 from myelos.models.files import ModelCard, read_card, sha256
 from myelos.tables import write_json, write_run
-from myelos.training.card import draw_curve
+from myelos.training.card import draw_curve, list_faults
 from myelos.training.cell_loop import train_network
 from myelos.training.cell_model import judged, write_classifier
 from myelos.training.cell_recipe import ClassifierRecipe
@@ -65,6 +65,7 @@ def train_classifier(
         torch.set_num_threads(worker_threads(threads))
     prepare_training(out, overwrite=overwrite)
     records, faults = read_cell_sets(data)
+    list_faults(out, faults)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
     parts = _parts(records, recipe, test)
@@ -86,7 +87,9 @@ def train_cells(
     recipe = replace(recipe, types=recipe.types or _types_of(parts["train"]))
     crops = {name: _crops(part, recipe, partial(_count_steps, tell, f"reading {name}")) for name, part in parts.items()}
     if not crops["train"]:
-        raise LabelError("nothing to learn from", why="no cell has one of the types", remedy="See --types")
+        raise LabelError(
+            "nothing to learn from", why="no cell has one of the types", remedy=f"See {out / 'faults.txt'}"
+        )
     network = train_network(
         crops["train"],
         types=len(recipe.types),

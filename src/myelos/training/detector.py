@@ -27,7 +27,7 @@ from myelos.models.files import ModelCard, read_card, save, sha256
 from myelos.networks.cascade import CascadeRCNN
 from myelos.networks.export import export_onnx
 from myelos.tables import write_bytes, write_json, write_run
-from myelos.training.card import card_text, draw_curve
+from myelos.training.card import card_text, draw_curve, list_faults
 from myelos.training.checkpoints import earlier_weights, prepare_training
 from myelos.training.detector_recipe import DetectorRecipe, known_scheme
 from myelos.training.fields import Field, counts_as_cell, load, scales
@@ -73,7 +73,7 @@ def train_detector(
         torch.set_num_threads(worker_threads(threads))
     prepare_training(out, overwrite=overwrite)
     records, faults = read_sets(data)
-    _list_faults(out, faults)
+    list_faults(out, faults)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
     parts = unseen(parts_of(records, recipe, test), start)
@@ -131,12 +131,6 @@ def train_parts(
 
 def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
     tell(stage, {"step": done, "steps": total})
-
-
-def _list_faults(out: Path, faults: Sequence[Fault]) -> None:
-    counts = Counter(fault.kind for fault in faults)
-    head = [f"{number} × {kind}" for kind, number in counts.most_common()] or ["no faults"]
-    write_bytes(out / "faults.txt", "\n".join([*head, "", *map(str, faults), ""]).encode())
 
 
 def _finish(
