@@ -18,7 +18,7 @@ from myelos.classification.feature_classifier import (
 )
 from myelos.classification.handcrafted import feature_names, features
 from myelos.classification.mrmr import f_statistic, select
-from myelos.classification.segmentation import segment
+from myelos.imaging.segmentation import segment
 from myelos.errors import ModelError, UsageError
 from myelos.metrics.external import OTHER, common_classes, map_predictions
 

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.segmentation import Mask, depth_in
+from myelos.imaging.segmentation import Mask, depth_in
 from myelos.classification.view import CHANNELS, REGIONS, CellView
 
 STATISTICS = (

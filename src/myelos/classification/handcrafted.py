@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myelos.classification import colour, shape, texture
-from myelos.classification.segmentation import Compartments, Image
+from myelos.imaging.segmentation import Compartments, Image
 from myelos.classification.view import view
 
 

@@ -4,36 +4,57 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from myelos import taxonomy
+from myelos.classification.asking import judge_question
 from myelos.classification.evaluate import Aside, figures, predictions, scheme_classes
+from myelos.classification.questions import Question
 from myelos.datasets.cell_sets import read_cell_sets
+from myelos.datasets.cell_splits import PARTS, split_cells
 from myelos.datasets.cells import CellRecord
 from myelos.datasets.records import Fault
 from myelos.errors import InputError, LabelError, UsageError
 from myelos.models.types import Classifier
 
 
-def judge_model(
-    folders: Sequence[Path],
+@dataclass(frozen=True, slots=True)
+class JudgedCells:
+    """What is judged on. part: only the cells that `split_cells` puts there, as the recipes of training do; scheme: the
+    classes to judge in; mpp: µm/px of sets that do not say."""
+
+    folders: tuple[Path, ...]
+    scheme: str | None = None
+    part: str | None = None
+    mpp: float | None = None
+
+
+def judge(
+    cells: JudgedCells,
     classifier: Classifier,
+    asked: Question | None = None,
     *,
-    scheme: str | None = None,
-    mpp: float | None = None,
+    threshold: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """The figures of a classifier on labelled cells, in the classes of a scheme (its own where None).
+    """The figures of a classifier on labelled cells, in the classes of a scheme (its own where None), or of its answers
+    to a question. What cannot be read, and what has no class or answer, is in `set_aside`.
 
-    mpp: µm/px of sets that do not say. What cannot be read, and what has no class of the scheme, is in `set_aside`.
+    asked, threshold: see `asking.judge_question`. Raises UsageError.
     """
-    scheme = scheme or classifier.scheme
-    scheme_classes(scheme)  # an unknown scheme is said before anything is read
-    records, faults = _read(folders, scheme)
-    probabilities, kept, aside = predictions(records, classifier, mpp=mpp, progress=progress)
+    scheme = cells.scheme or classifier.scheme
+    if asked is None:
+        scheme_classes(scheme)  # an unknown scheme is said before anything is read
+    records, faults = _read(cells.folders, scheme)
+    records = part_of(records, cells.part)
+    if asked is not None:
+        result = judge_question(records, classifier, asked, threshold=threshold, mpp=cells.mpp, progress=progress)
+        return result | {"set_aside": [*_as_aside(faults), *result["set_aside"]]}
+    probabilities, kept, aside = predictions(records, classifier, mpp=cells.mpp, progress=progress)
     named = [records[index] for index in kept]
     return {"model": classifier.name} | figures(
         named,
@@ -43,6 +64,18 @@ def judge_model(
         threshold=classifier.threshold,
         aside=[*_as_aside(faults), *aside],
     )
+
+
+def part_of(records: Sequence[CellRecord], part: str | None) -> list[CellRecord]:
+    """The records of one part of the recipes' split, all where None; raises UsageError.
+
+    Near-duplicates decide, so that the folders must be those of the training.
+    """
+    if part is None:
+        return list(records)
+    if part not in PARTS:
+        raise UsageError(f"there is no part {part!r}", remedy=f"Choose {', '.join(PARTS)}")
+    return [records[index] for index in split_cells(records)[part]]
 
 
 def _read(folders: Sequence[Path], scheme: str) -> tuple[list[CellRecord], list[Fault]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myelos.classification.evaluate import Aside, predictions
+from myelos.classification.questions import ANSWERS
 from myelos.datasets.cells import CellRecord
 from myelos.models.types import Classifier
 
@@ -34,6 +35,14 @@ class Named:
             row |= {"probability": round(float(shares[best]), 4)}
             found.append(row | {"second": self.types[second], "second_probability": round(float(shares[second]), 4)})
         return found
+
+    def answers(self) -> list[dict[str, object]]:
+        """One row an image, of a model that answers a question: file, answer, and the probability of yes."""
+        shares = self.probabilities[:, ANSWERS.index("yes")].tolist()
+        return [
+            {"file": path.name, "answer": ANSWERS[int(share >= self.threshold)], "probability": round(share, 4)}
+            for path, share in zip(self.paths, shares, strict=True)
+        ]
 
 
 def name_cells(

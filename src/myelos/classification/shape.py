@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.segmentation import Mask, depth_in
+from myelos.imaging.segmentation import Mask, depth_in
 from myelos.classification.view import CellView
 
 Array = NDArray[np.float64]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.segmentation import Compartments, Image, Mask, depth_in, segment
+from myelos.imaging.segmentation import Compartments, Image, Mask, depth_in, segment
 from myelos.imaging.stain import MAY_GRUENWALD_GIEMSA, Separation
 
 CHANNELS = (
