@@ -77,6 +77,7 @@ def page(found: Explanation, pictures: dict[str, bytes], *, model: str, settings
     """The page as HTML."""
     summary = found.sanity.summary()
     methods = list(figures.NAMES)
+    uris: dict[str, Any] = {name: data_uri(png, "png") for name, png in pictures.items() if name != "figure_5"}
     return render(
         "cell_explanation.html.jinja",
         style=asset("cell_explanation.css"),
@@ -93,7 +94,7 @@ def page(found: Explanation, pictures: dict[str, bytes], *, model: str, settings
         stages=[{"name": stage["name"], "numbers": [stage[name] for name in methods]} for stage in summary["stages"]],
         edges=[summary["edges"][name] for name in methods],
         note="Which file each cell is stands in names.csv beside this page.",
-        **{name: data_uri(content, "png") for name, content in pictures.items() if name != "figure_5"},
+        **uris,
     )
 
 

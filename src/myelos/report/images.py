@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from myelos.report.input import Picture
+from myelos.report.single_file import data_uri
 
 _SIDES = (1280, 900, 640)  # longest sides of a picture that are tried until it fits
 
@@ -48,7 +48,7 @@ def encode(image: bytes, *, side: int, quality: int) -> Embedded | None:
     done, content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         return None
-    uri = "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode("ascii")
+    uri = data_uri(content.tobytes(), "jpeg")
     return Embedded(uri, pixels.shape[1], pixels.shape[0])
 
 

@@ -6,14 +6,11 @@ allows the embedded style and script by their hashes and images from data URIs, 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
 
 import myelos
 from myelos import taxonomy
@@ -37,6 +34,8 @@ from myelos.report.images import Embedded, ImageSettings, embed_crops, embed_pic
 from myelos.report.input import RESEARCH_USE, ReportInput
 from myelos.report.keys import assign
 from myelos.report.opinions import disagreement_of
+from myelos.report.single_file import asset, embedded_json
+from myelos.report.single_file import render as filled
 from myelos.wording import number_of
 
 
@@ -51,24 +50,21 @@ class PageSettings:
 
 def render(given: ReportInput, settings: PageSettings | None = None) -> str:
     """The page as HTML."""
-    from jinja2 import Environment, StrictUndefined
-
     settings = settings or PageSettings()
     types = _legend(given)
-    style = _asset("report.css") + _colours(types)
-    script = _asset("statistics.js") + _asset("report.js")
+    style = asset("report.css") + _colours(types)
+    script = asset("statistics.js") + asset("report.js")
     cells = live_cells(given, settings.live)
     crops, pictures = _images(given, cells, settings.images)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "chance": _chance, "between": _between, "number_of": number_of}
-    return environment.from_string(_asset("report.html.jinja")).render(
+    return filled(
+        "report.html.jinja",
+        style=style,
+        script=script,
+        filters={"number": _number, "chance": _chance, "between": _between, "number_of": number_of},
         given=given,
         count=given.count,
         research_use=RESEARCH_USE,
         version=myelos.__version__,
-        policy=_policy(style, script),
-        style=style,
-        script=script,
         data=_data(given, types, cells),
         types=types,
         label=lambda name: taxonomy.cell_type(name).label,
@@ -85,21 +81,6 @@ def render(given: ReportInput, settings: PageSettings | None = None) -> str:
         aside=aside_of(given),
         facts=facts_of(given.run),
         changes=changes_of(given, types),
-    )
-
-
-@cache
-def _asset(name: str) -> str:
-    return files("myelos.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    def digest(text: str) -> str:
-        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest(style)}'; script-src 'sha256-{digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
     )
 
 
@@ -178,8 +159,7 @@ def _data(given: ReportInput, types: Mapping[str, Row], cells: list[Row]) -> str
             for cell in cells
         ],
     }
-    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return embedded_json(content)
 
 
 def fingerprint(given: ReportInput) -> str:

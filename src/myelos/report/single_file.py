@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -40,10 +41,18 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def render(template: str, *, style: str, script: str = "", **content: Any) -> str:
-    """A template of this package as a page; `style` and `script` are the texts it embeds."""
+def render(
+    template: str,
+    *,
+    style: str,
+    script: str = "",
+    filters: Mapping[str, Callable[..., Any]] | None = None,
+    **content: Any,
+) -> str:
+    """A template of this package as a page; `style` and `script` are the texts it embeds, `filters` what it calls."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= filters or {}
     page = environment.from_string(asset(template))
     return page.render(style=style, script=script, policy=policy(style, script), **content)
