@@ -29,10 +29,14 @@ def classify(
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> int:
-    """Name the cell in the middle of each image, with the probability and the runner-up."""
+    """Name the cell in the middle of each image, with the probability and the runner-up.
+
+    A model of a question (train classifier --question) answers yes or no in place of names.
+    """
     from myelos.classification.naming import name_cells
     from myelos.errors import InputError, ResultError
-    from myelos.models import load_classifier
+    from myelos.models import find as find_model
+    from myelos.models import load_classifier, load_question, read_card
     from myelos.smears.inputs import find
     from myelos.tables import write_bytes
 
@@ -40,12 +44,13 @@ def classify(
     if out is not None and out.exists() and not overwrite:
         raise ResultError(f"{out} exists", remedy="Pass --overwrite to replace it, or another -o")
     paths = find(inputs)
-    classifier = load_classifier(model, device=device, threads=threads)
+    asked = read_card(find_model(model)).question
+    classifier = (load_question if asked else load_classifier)(model, device=device, threads=threads)
     with common.progress_bars() as progress:
         named = name_cells(
             paths, classifier, mpp=mpp, progress=lambda done, total: progress("naming cells", done, total)
         )
-    rows = named.rows()
+    rows = named.answers() if asked else named.rows()
     if not rows:
         raise InputError("no image could be read", why="; ".join(item["reason"] for item in named.aside[:3]))
     for item in named.aside:

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from myelos.errors import MissingDependencyError, MyelosError, UsageError
+
+if TYPE_CHECKING:
+    from myelos.classification.questions import Question as Question_
 
 Progress = Callable[[str, int, int], None]
 
@@ -29,6 +32,10 @@ Classifier = Annotated[
         "Without it the shipped one of the specimen, unless --model is given."
     ),
 ]
+Question = Annotated[
+    str | None, typer.Option(help="Yes or no in place of types: blast-character, healthy-smear or type:NAME.")
+]
+OneType = Annotated[str | None, typer.Option(help="The same as --question type:NAME, for rare types: basophil.")]
 Threads = Annotated[int | None, typer.Option(help="Threads to use; all cores without it.")]
 Stitch = Annotated[
     str, typer.Option(help="How cells at the borders of tiles are joined: overlap, or wang (as in Wang 2022).")
@@ -67,6 +74,16 @@ def check_mpp(mpp: float | None) -> None:
             why=f"between {MPP_RANGE[0]} and {MPP_RANGE[1]} µm per pixel are believed",
             remedy="Oil immersion is near 0.1, a 40× scan near 0.25",
         )
+
+
+def asked(name: str | None, one_type: str | None) -> Question_ | None:
+    """The question that a call asks; None where it asks none. Raises UsageError."""
+    from myelos.classification.questions import ONE_TYPE, question
+
+    if name and one_type:
+        raise UsageError("--question and --one-type both say what is asked", remedy="Pass one of them")
+    name = name or (ONE_TYPE + one_type if one_type else None)
+    return question(name) if name else None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,8 @@ from myelos.wording import number_of
 EPILOG = """Examples:
 
 myelos evaluate classifier --data pbc_dib_cells --scheme pbc13 --model cells-blood --json
+
+myelos evaluate classifier --question blast-character --data mll_bone_marrow_cells --part test --model cells-marrow
 
 myelos evaluate classifier --truth truth.csv --predictions said.csv --scheme mll21 --json
 """
@@ -28,37 +31,73 @@ def classifier(
     scheme: Annotated[str | None, typer.Option(help="Label scheme in whose classes to judge.")] = None,
     truth: Annotated[Path | None, typer.Option(help="CSV with columns file,label; with --predictions.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="CSV with columns file,label made by any program.")] = None,
+    question: common.Question = None,
+    one_type: common.OneType = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="With a question: the probability from which the answer is yes.")
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Only the cells that the split of the recipes puts there: train, choose or test."),
+    ] = None,
     mpp: common.Mpp = None,
     threads: common.Threads = None,
     device: common.Device = "cpu",
     as_json: common.AsJson = False,
 ) -> int:
-    """Accuracy, precision, recall and F1 by type, strict and tolerant, kappa and calibration."""
+    """Accuracy, precision, recall and F1 by type, strict and tolerant, kappa and calibration.
+
+    With --question or --one-type, or a model of one: area under the ROC curve, sensitivity, specificity.
+    """
     if bool(data) == bool(truth) or (data and not model) or bool(truth) != bool(predictions):
         raise UsageError(
             "it is not clear what to evaluate", remedy="Pass --data and --model, or --truth and --predictions"
         )
-    from myelos.classification.judging import judge_files, judge_model
-
+    asked = common.asked(question, one_type)
     if truth and predictions:
+        if asked:
+            raise UsageError("two files hold types and no answer to a question", remedy="Pass --data and --model")
+        from myelos.classification.judging import judge_files
+
         result = judge_files(truth, predictions, scheme=scheme)
     else:
-        from myelos.models import load_classifier
+        from myelos.classification.asking import own_question
+        from myelos.classification.judging import JudgedCells, judge
+        from myelos.models import find, load_classifier, load_question, read_card
 
         common.check_mpp(mpp)
+        card = read_card(find(str(model)))
+        asked = own_question(card, asked)
+        loaded = (load_question if card.question else load_classifier)(str(model), device=device, threads=threads)
+        cells = JudgedCells(tuple(data or ()), scheme=scheme, part=part, mpp=mpp)
         with common.progress_bars() as progress:
-            result = judge_model(
-                data or [],
-                load_classifier(str(model), device=device, threads=threads),
-                scheme=scheme,
-                mpp=mpp,
-                progress=lambda done, total: progress("naming cells", done, total),
-            )
+            step = partial(progress, "naming cells")
+            result = judge(cells, loaded, asked, threshold=threshold, progress=step)
     if as_json:
         common.print_json(result)
+    elif "question" in result:
+        show_answers(result)
     else:
         show(result)
     return 3 if result["set_aside"] else 0
+
+
+def show_answers(result: dict[str, Any]) -> None:
+    """The figures of a question as lines, and who was said yes as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    typer.echo(f"{result['text']} {number_of(result['images'], 'cell')}, {result['positives']} yes")
+    for key in ("auroc", "sensitivity", "specificity", "precision", "negative_predictive_value"):
+        low, high = result[f"{key}_interval"] or (None, None)
+        typer.echo(f"{key.replace('_', ' ')}: {_number(result[key])} (95 % {_number(low)} to {_number(high)})")
+    typer.echo(f"yes from {result['threshold']:.3f} on")
+    table = Table("", "cells", "is", "said yes")
+    for name, row in result["types"].items():
+        table.add_row(name, str(row["cells"]), "yes" if row["truth"] else "no", str(row["yes"]))
+    Console().print(table)
+    if result["set_aside"]:
+        typer.echo(f"set aside: {len(result['set_aside'])} (--json names them)")
 
 
 def show(result: dict[str, Any]) -> None:

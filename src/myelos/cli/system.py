@@ -64,7 +64,8 @@ def models(
 
     cards = available() if name is None else [read_card(find(name))]
     if as_json:
-        keys = ("name", "kind", "specimen", "types", "mpp", "threshold", "synthetic_only", "metrics", "data", "version")
+        keys = ["name", "kind", "question", "specimen", "types", "mpp", "threshold"]
+        keys += ["synthetic_only", "metrics", "data", "version"]
         common.print_json([{key: getattr(card, key) for key in keys} for card in cards])
         return
     if not cards:
@@ -80,7 +81,7 @@ def short(card: ModelCard) -> str:
     """A model in four lines."""
     trained = ", ".join(str(row["source"]) for row in card.data) or "not stated"
     rows = {
-        "names": ", ".join(card.types),
+        "names": f"yes or no to {card.question}" if card.question else ", ".join(card.types),
         "trained on": trained + (" (synthetic images only)" if card.synthetic_only else ""),
         "tested on": ", ".join(card.metrics) or "nothing",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,9 +12,17 @@ from myelos.cli import common
 from myelos.cli.train import parts, say, stated, told
 from myelos.errors import UsageError
 
+if TYPE_CHECKING:
+    from myelos.classification.questions import Question
+    from myelos.training.cell_recipe import ClassifierRecipe
+
 EPILOG = """Examples:
 
 myelos train classifier --data cells -o model --epochs 30
+
+myelos train classifier --question blast-character --data mll_bone_marrow_cells --specimen marrow -o blasts
+
+myelos train classifier --one-type basophil --data pbc_dib_cells -o basophils
 
 myelos train classifier --recipe cells-blood --data pbc_dib_cells --data chula_wbc_fields -o runs/cells-blood
 """
@@ -31,6 +39,12 @@ def classifier(
         str | None, typer.Option(help="marrow or blood: what the model is for.", metavar="marrow|blood")
     ] = None,
     scheme: Annotated[str | None, typer.Option(help="Label scheme whose classes the card quotes.")] = None,
+    question: common.Question = None,
+    one_type: common.OneType = None,
+    sensitivity: Annotated[
+        float | None,
+        typer.Option(help="With a question: what the threshold is to reach; without it sensitivity + specificity."),
+    ] = None,
     mpp: Annotated[float | None, typer.Option(help="µm per pixel of sets that do not state it.")] = None,
     test: Annotated[
         list[Path] | None, typer.Option(help="Folder that is only tested on; the model's card quotes its figures.")
@@ -49,7 +63,10 @@ def classifier(
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> None:
-    """Train a classifier of single cells; a killed training goes on when the same command is given again."""
+    """Train a classifier of single cells; a killed training goes on when the same command is given again.
+
+    With --question or --one-type the model answers yes or no in place of naming types.
+    """
     with common.needs_training():
         from myelos.training.cell_recipe import ClassifierRecipe, read_classifier_recipe
         from myelos.training.classifier import train_classifier
@@ -58,6 +75,7 @@ def classifier(
         raise UsageError("--val-fraction and --test both say what to test on", remedy="Pass one of them")
     common.check_mpp(mpp)
     settings = read_classifier_recipe(recipe) if recipe else ClassifierRecipe()
+    settings = _asking(settings, common.asked(question, one_type), sensitivity, balanced=not recipe)
     given = {"name": name, "specimen": specimen, "scheme": scheme, "parts": parts(settings.parts, val_fraction)}
     network = replace(settings.training.network, **stated({"backbone": backbone}))
     training = replace(settings.training, **stated({"epochs": epochs, "rate": rate, "seed": seed}), network=network)
@@ -74,3 +92,16 @@ def classifier(
             progress=told(progress),
         )
     say(trained, out, as_json=as_json)
+
+
+def _asking(
+    settings: ClassifierRecipe, asked: Question | None, sensitivity: float | None, *, balanced: bool
+) -> ClassifierRecipe:
+    """The recipe for a question; balanced: the rarer answer is drawn more often, by the root of the numbers."""
+    if sensitivity is not None and not (asked and 0 < sensitivity <= 1):
+        raise UsageError("--sensitivity is a share that a question's threshold is to reach", remedy="Such as 0.95")
+    if asked is None:
+        return settings
+    training = replace(settings.training, balance=0.5) if balanced else settings.training
+    name = asked.name.rpartition(":")[2]
+    return replace(settings, name=name, question=asked.name, sensitivity=sensitivity, training=training)

@@ -20,6 +20,7 @@ __all__ = [
     "find",
     "load",
     "load_classifier",
+    "load_question",
     "read_card",
     "tensors",
 ]
@@ -43,7 +44,15 @@ def load(model: str | Path, *, device: str = "cpu", threads: int | None = None) 
 
 def load_classifier(model: str | Path, *, device: str = "cpu", threads: int | None = None) -> Classifier:
     """A classifier of single cells, by name or path; devices and errors as for `load`."""
-    card = _of_kind("classifier", model)
+    return _classifier(_of_kind("classifier", model), device, threads)
+
+
+def load_question(model: str | Path, *, device: str = "cpu", threads: int | None = None) -> Classifier:
+    """A model that answers a question with no or yes, which are its two types; devices and errors as for `load`."""
+    return _classifier(_of_kind("question", model), device, threads)
+
+
+def _classifier(card: ModelCard, device: str, threads: int | None) -> Classifier:
     if device == "cpu":
         from myelos.models.classify import GraphClassifier
 
@@ -56,6 +65,7 @@ def load_classifier(model: str | Path, *, device: str = "cpu", threads: int | No
 def _of_kind(kind: str, model: str | Path) -> ModelCard:
     card = read_card(find(model))
     if card.kind != kind:
-        names = ", ".join(other.name for other in available() if other.kind == kind)
-        raise ModelError(f"{card.name} is no {kind}", why=f"it is a {card.kind}", remedy=f"Shipped {kind}s: {names}")
+        names = ", ".join(other.name for other in available() if other.kind == kind) or "none"
+        what = f"it answers the question {card.question}" if card.kind == "question" else f"it is a {card.kind}"
+        raise ModelError(f"{card.name} is no {kind}", why=what, remedy=f"Shipped {kind}s: {names}")
     return card

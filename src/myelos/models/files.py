@@ -34,10 +34,12 @@ class ModelCard:
     cell is unidentified. normalisation: what is done to an image before (`imaging.appearance` settings). data: training
     sources with licence and number of images. metrics: held-out figures with what they were measured on. text: the card
     for people. temperature, views: of a classifier, what its logits are divided by, and the poses it averages over.
+    question: what a model of that kind answers with yes or no, a name of `classification.questions`; its threshold is
+    the probability from which it says yes.
     """
 
     name: str
-    kind: str  # detector or classifier
+    kind: str  # detector, classifier or question
     specimen: str  # marrow or blood
     architecture: Mapping[str, Any]
     types: tuple[str, ...]
@@ -55,6 +57,7 @@ class ModelCard:
     onnx_sha256: str = ""
     temperature: float = 1.0
     views: int = 1
+    question: str = ""
     path: Path = field(default=Path(), compare=False)
 
     @property

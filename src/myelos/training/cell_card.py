@@ -1,10 +1,11 @@
-"""The card of a classifier of single cells, in words."""
+"""The card of a classifier of single cells, or of a model that answers a question about them, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from myelos.classification.questions import question
 from myelos.models.files import ModelCard
 from myelos.training.card import RESEARCH_USE
 
@@ -37,6 +38,47 @@ def cell_card_text(card: ModelCard, remarks: str = "") -> str:
         "",
     ]
     return "\n".join(lines + ([remarks.strip(), ""] if remarks.strip() else []))
+
+
+def question_card_text(card: ModelCard, remarks: str = "") -> str:
+    """The card of a model that answers a question with yes or no."""
+    asked = question(card.question)
+    lines = [f"# {card.name}", "", RESEARCH_USE, ""]
+    if card.synthetic_only:
+        lines += ["**Trained on synthetic cells alone. It has not been shown to work on any real one.**", ""]
+    lines += [
+        f"{asked.text} Answered of single cells of {card.specimen} smears in windows of {card.tile} pixels at "
+        f"{card.mpp} µm/px, as the mean over {card.views} poses. Yes: {', '.join(asked.yes)}, and what is finer.",
+        "",
+        "## Trained on",
+        "",
+        *(_source_line(row) for row in card.data),
+        "",
+        "## Held-out cells",
+        "",
+        "Never trained on; patients, where known, and near-duplicates are kept on one side of the split.",
+        "",
+        "| source | cells | yes | area under ROC (95 %) | sensitivity (95 %) | specificity (95 %) |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(_answer_line(source, figures) for source, figures in card.metrics.items()),
+        "",
+        f"Yes from a probability of {card.threshold:.3f} on, which was chosen on other cells (temperature "
+        f"{card.temperature:.2f}). How often a yes is right hangs on how many such cells there are.",
+        "",
+    ]
+    return "\n".join(lines + ([remarks.strip(), ""] if remarks.strip() else []))
+
+
+def _answer_line(source: str, figures: Mapping[str, Any]) -> str:
+    shown = [_with_interval(figures, key) for key in ("auroc", "sensitivity", "specificity")]
+    return f"| {source} | {figures['images']} | {figures['positives']} | {' | '.join(shown)} |"
+
+
+def _with_interval(figures: Mapping[str, Any], key: str) -> str:
+    if figures[key] is None:
+        return "–"
+    low, high = figures[f"{key}_interval"]
+    return f"{figures[key]:.3f} ({low:.3f}–{high:.3f})"
 
 
 def _source_line(row: Mapping[str, Any]) -> str:

@@ -12,15 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myelos import __version__
+from myelos.classification.asking import question_figures
 from myelos.classification.evaluate import figures
+from myelos.classification.questions import question
 from myelos.datasets.cells import CellRecord
 from myelos.imaging.crops import views
+from myelos.metrics.binary import choose_cut
 from myelos.metrics.selective import choose_threshold, fit_temperature, softmax
 from myelos.models.files import ModelCard, save, sha256
 from myelos.networks.cells import CellNetwork
 from myelos.networks.export_cells import export_classifier
 from myelos.tables import write_bytes
-from myelos.training.cell_card import cell_card_text
+from myelos.training.cell_card import cell_card_text, question_card_text
 from myelos.training.cell_loop import CellTrainingSettings, predict_crops
 from myelos.training.cell_recipe import ClassifierRecipe
 from myelos.training.crops import Crop, plain
@@ -38,8 +41,11 @@ def judged(
     allowed = np.stack([crop.allowed for crop in crops["choose"]]) if crops["choose"] else np.zeros((0, 1), bool)
     temperature = fit_temperature(logits["choose"], allowed)
     chosen = softmax(logits["choose"], temperature).mean(axis=1)
-    right = allowed[np.arange(len(chosen)), chosen.argmax(axis=1)] if len(chosen) else np.zeros(0, bool)
-    threshold = choose_threshold(chosen.max(axis=1), right, risk=recipe.risk) if len(chosen) else 0.0
+    if recipe.question:
+        threshold = choose_cut(chosen[:, 1], allowed[:, 1], sensitivity=recipe.sensitivity)
+    else:
+        right = allowed[np.arange(len(chosen)), chosen.argmax(axis=1)] if len(chosen) else np.zeros(0, bool)
+        threshold = choose_threshold(chosen.max(axis=1), right, risk=recipe.risk) if len(chosen) else 0.0
     probabilities = softmax(logits["test"], temperature).mean(axis=1).astype(np.float32)
     return _card(recipe, parts, crops, temperature, threshold, probabilities)
 
@@ -56,12 +62,10 @@ def _card(
     for source in sorted({crop.source for crop in crops["test"]}):
         own = [index for index, crop in enumerate(crops["test"]) if crop.source == source]
         cells = [CellRecord(Path(crops["test"][i].name), crops["test"][i].cell_type, source) for i in own]
-        metrics[source] = figures(
-            cells, probabilities[own], recipe.types, scheme=recipe.scheme, threshold=threshold
-        ) | {"set_aside": []}
+        metrics[source] = _figures(recipe, cells, probabilities[own], threshold) | {"set_aside": []}
     card = ModelCard(
         name=recipe.name,
-        kind="classifier",
+        kind="question" if recipe.question else "classifier",
         specimen=recipe.specimen,
         architecture=asdict(recipe.training.network),
         types=recipe.types,
@@ -78,8 +82,18 @@ def _card(
         version=__version__,
         temperature=temperature,
         views=recipe.views,
+        question=recipe.question,
     )
-    return replace(card, text=cell_card_text(card, recipe.remarks))
+    text = question_card_text if recipe.question else cell_card_text
+    return replace(card, text=text(card, recipe.remarks))
+
+
+def _figures(
+    recipe: ClassifierRecipe, cells: Sequence[CellRecord], probabilities: NDArray[np.float32], threshold: float
+) -> dict[str, Any]:
+    if recipe.question:
+        return question_figures(cells, probabilities[:, 1], question(recipe.question), threshold=threshold)
+    return figures(cells, probabilities, recipe.types, scheme=recipe.scheme, threshold=threshold)
 
 
 def _sources(records: Sequence[CellRecord], recipe: ClassifierRecipe) -> list[dict[str, Any]]:

@@ -22,7 +22,8 @@ class ClassifierRecipe:
     answers that the threshold for "unidentified" allows on `choose`. scales: source → µm/px; unstated_mpp: of sources
     that neither say it nor stand there. credits: source → licence and attribution. whole: sources of which everything
     is trained on, because their figures come from folds. thinned: source → types of which only every third cell is
-    learned from.
+    learned from. question: a name of `classification.questions`: the model then answers it with yes or no, in place of
+    naming types. sensitivity: that its threshold is to reach on `choose`; of the best sum with specificity where None.
     """
 
     name: str = "classifier"
@@ -42,6 +43,8 @@ class ClassifierRecipe:
     thinned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: str = ""
     synthetic: bool = False
+    question: str = ""
+    sensitivity: float | None = None
     training: CellTrainingSettings = field(default_factory=CellTrainingSettings)
 
 

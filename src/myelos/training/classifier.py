@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from myelos import __version__, taxonomy
+from myelos.classification.questions import ANSWERS, question
 from myelos.datasets.cell_sets import read_cell_sets
 from myelos.datasets.cell_splits import split_cells
 from myelos.datasets.cells import CellRecord
@@ -84,14 +85,12 @@ def train_cells(
 ) -> TrainedClassifier:
     """`train_classifier` on a split made elsewhere: records for `train`, `choose` and `test`; anew: see `cell_loop`."""
     tell = progress or (lambda _stage, _values: None)
-    recipe = replace(recipe, types=recipe.types or _types_of(parts["train"]))
+    types = ANSWERS if recipe.question else recipe.types or _types_of(parts["train"])
+    recipe = replace(recipe, types=types)
     crops = {name: _crops(part, recipe, partial(_count_steps, tell, f"reading {name}")) for name, part in parts.items()}
-    if not crops["train"]:
-        raise LabelError(
-            "nothing to learn from", why="no cell has one of the types", remedy=f"See {out / 'faults.txt'}"
-        )
+    _check_any(crops["train"], recipe, out)
     network = train_network(
-        crops["train"],
+        _by_answer(crops["train"]) if recipe.question else crops["train"],
         types=len(recipe.types),
         side=recipe.side,
         settings=recipe.training,
@@ -158,7 +157,29 @@ def _thinned(records: Sequence[CellRecord], thinned: Mapping[str, Sequence[str]]
 
 def _crops(records: Sequence[CellRecord], recipe: ClassifierRecipe, step: Callable[[int, int], None]) -> list[Crop]:
     scales = {record.source: recipe.unstated_mpp for record in records if recipe.unstated_mpp} | dict(recipe.scales)
-    return load_crops(records, types=recipe.types, mpp=recipe.mpp, side=recipe.side, scales=scales, progress=step)
+    allow = question(recipe.question).allowed if recipe.question else None
+    return load_crops(
+        records, types=recipe.types, mpp=recipe.mpp, side=recipe.side, scales=scales, allow=allow, progress=step
+    )
+
+
+def _check_any(crops: Sequence[Crop], recipe: ClassifierRecipe, out: Path) -> None:
+    """Raise LabelError where nothing can be learned, or where all cells answer a question alike."""
+    if not crops:
+        raise LabelError(
+            "nothing to learn from", why="no cell has one of the types", remedy=f"See {out / 'faults.txt'}"
+        )
+    if recipe.question and len({int(crop.allowed.argmax()) for crop in crops}) < 2:
+        raise LabelError(
+            f"{recipe.question} cannot be learned from these cells",
+            why=f"all {len(crops)} answer {ANSWERS[int(crops[0].allowed.argmax())]}",
+            remedy="Pass a further --data with the other kind",
+        )
+
+
+def _by_answer(crops: Sequence[Crop]) -> list[Crop]:
+    """The crops with the answer in place of the type: what `balance` draws evenly."""
+    return [replace(crop, cell_type=ANSWERS[int(crop.allowed.argmax())]) for crop in crops]
 
 
 def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:

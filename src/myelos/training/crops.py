@@ -79,15 +79,17 @@ def load_crops(
     side: int,
     scales: Mapping[str, float],
     appearance: AppearanceSettings | None = None,
+    allow: Callable[[str], NDArray[np.bool_] | None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Crop]:
     """Read, even out and scale all cells; those of a type that the classifier has no name for are left out.
 
-    scales: source → µm/px where the records do not say. Raises UsageError where neither is known.
+    scales: source → µm/px where the records do not say. allow: label → which types it leaves open, None for none;
+    `allowed_types` without it. Raises UsageError where no scale is known.
     """
     crops = []
     for done, record in enumerate(records, 1):
-        allowed = allowed_types(record.cell_type, types)
+        allowed = allow(record.cell_type) if allow else allowed_types(record.cell_type, types)
         if allowed is not None and allowed.any():
             image = extended(record, mpp=mpp, side=side, scales=scales, appearance=appearance)
             crops.append(Crop(image, allowed, record.source, record.cell_type, record.path.name))
