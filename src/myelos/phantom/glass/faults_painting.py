@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from myelos.phantom.stain import EOSIN, Stain
 
 Bytes = NDArray[np.uint8]
 Window = tuple[int, int, int, int]  # x1 y1 x2 y2, level-0 px
+STRIP = 128  # rows that are reckoned at a time
 FINE = 4  # binary digits of a pixel to which outlines are drawn
 
 
@@ -60,10 +61,16 @@ def paint_scratches(light: Bytes, window: Window, scratches: Iterable[Scratch], 
             cv2.polylines(outer, line, False, 255, max(1, round(width)) + 6, cv2.LINE_AA, FINE)
         if not outer.any():
             continue
-        bank = cv2.subtract(outer, inner).astype(np.float32)[..., None] / np.float32(255)
-        gone = inner.astype(np.float32)[..., None] * np.float32(0.85 / 255)
-        ridge = 1 - np.array([0.18, 0.25, 0.12], np.float32) * bank
-        part[:] = (part + (np.array(white, np.float32) - part) * gone) * ridge
+        for rows in _strips(part):
+            if outer[rows].any():
+                _scrape(part[rows], inner[rows], outer[rows], white)
+
+
+def _scrape(part: Bytes, inner: Bytes, outer: Bytes, white: Sequence[float]) -> None:
+    bank = cv2.subtract(outer, inner).astype(np.float32)[..., None] / np.float32(255)
+    gone = inner.astype(np.float32)[..., None] * np.float32(0.85 / 255)
+    ridge = 1 - np.array([0.18, 0.25, 0.12], np.float32) * bank
+    part[:] = (part + (np.array(white, np.float32) - part) * gone) * ridge
 
 
 def paint_bubbles(light: Bytes, window: Window, bubbles: Iterable[Bubble]) -> None:
@@ -72,14 +79,27 @@ def paint_bubbles(light: Bytes, window: Window, bubbles: Iterable[Bubble]) -> No
         part, (left, top) = _part(light, window, bubble.box())
         if part is None:
             continue
-        columns = np.arange(part.shape[1], dtype=np.float32) + np.float32(left - bubble.x)
-        rows = np.arange(part.shape[0], dtype=np.float32)[:, None] + np.float32(top - bubble.y)
-        far = np.hypot(columns, rows) / np.float32(bubble.radius)
-        inside = np.clip((1 - far) * np.float32(bubble.radius / 4), 0, 1)[..., None]
-        pale = cv2.GaussianBlur(part, (0, 0), 5).astype(np.float32) * np.float32(0.5) + np.float32(116)
-        rim = np.float32(0.8) * np.exp(-(((far - 1) / np.float32(0.018)) ** 2))
-        rim = rim + np.float32(0.25) * np.exp(-(((far - np.float32(0.94)) / np.float32(0.03)) ** 2))
-        part[:] = np.clip((part + (pale - part) * inside) * (1 - np.minimum(rim, np.float32(0.95)))[..., None], 0, 255)
+        pale = cv2.GaussianBlur(part, (0, 0), 5)
+        for rows in _strips(part):
+            _cover(part[rows], pale[rows], bubble, (left, top + rows.start))
+
+
+def _cover(part: Bytes, pale: Bytes, bubble: Bubble, corner: tuple[int, int]) -> None:
+    """pale: the part blurred. corner: px of the slide of its first pixel."""
+    columns = np.arange(part.shape[1], dtype=np.float32) + np.float32(corner[0] - bubble.x)
+    rows = np.arange(part.shape[0], dtype=np.float32)[:, None] + np.float32(corner[1] - bubble.y)
+    far = np.hypot(columns, rows) / np.float32(bubble.radius)
+    inside = np.clip((1 - far) * np.float32(bubble.radius / 4), 0, 1)[..., None]
+    flat = pale.astype(np.float32) * np.float32(0.5) + np.float32(116)
+    rim = np.float32(0.8) * np.exp(-(((far - 1) / np.float32(0.018)) ** 2))
+    rim = rim + np.float32(0.25) * np.exp(-(((far - np.float32(0.94)) / np.float32(0.03)) ** 2))
+    part[:] = np.clip((part + (flat - part) * inside) * (1 - np.minimum(rim, np.float32(0.95)))[..., None], 0, 255)
+
+
+def _strips(part: Bytes) -> Iterator[slice]:
+    """Rows in strips: what is reckoned in floats for a whole field would fill the cache and the memory."""
+    for first in range(0, len(part), STRIP):
+        yield slice(first, min(first + STRIP, len(part)))
 
 
 def _part(

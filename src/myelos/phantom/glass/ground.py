@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,7 @@ from myelos.phantom.shapes import Rng
 from myelos.phantom.stain import Stain, random_stain
 
 SPARE = 512  # px by which the noise is larger than a block, so that it can be shifted
+PICTURES = ("noise", "weave", "shade")  # of a ground: each as large as a block
 REACH = 1024  # px by which the weave is larger than a block: windows are
 
 
@@ -50,6 +54,21 @@ def make_ground(settings: GlassSettings, layout: Layout) -> Ground:
         weave=_weave(settings.mpp, rng),
         shade=_shade(made, rng),
     )
+
+
+def lay_down(ground: Ground, folder: Path) -> Ground:
+    """Its pictures go into files of a folder; what is left is light to send."""
+    for name in PICTURES:
+        if (picture := getattr(ground, name)) is not None:
+            np.save(folder / f"{name}.npy", picture)
+    nothing = np.zeros((0, 0), np.uint8)
+    return replace(ground, noise=nothing, weave=nothing, shade=None if ground.shade is None else nothing)
+
+
+def pick_up(ground: Ground, folder: Path) -> Ground:
+    """What `lay_down` was given, its pictures mapped from the files: all processes share one copy."""
+    found = {name: folder / f"{name}.npy" for name in PICTURES if getattr(ground, name) is not None}
+    return replace(ground, **{name: np.load(path, mmap_mode="r") for name, path in found.items()})
 
 
 def _weave(mpp: float, rng: Rng) -> NDArray[np.uint8]:

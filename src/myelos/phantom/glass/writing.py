@@ -1,7 +1,8 @@
 """Writes a whole glass as a pyramidal JPEG BigTIFF: workers paint and encode blocks, one process puts them in order.
 
 The same settings give the same bytes whatever the number of workers. Memory is bounded whatever the size: a few blocks
-in flight, one row of tiles of each level from the fourth on, three bands of cells.
+in flight, one row of tiles of each level from the fourth on, three bands of cells. Plan and pool are made by workers
+that end before the painting begins, so that nothing of what they needed meanwhile stays with anybody.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -24,20 +26,24 @@ from numpy.typing import NDArray
 
 from myelos import tables
 from myelos.errors import MyelosError, ResultError
+from myelos.phantom import forms
+from myelos.phantom.annotating import AnnotationSettings, annotate
 from myelos.phantom.compositions import normalised
 from myelos.phantom.features import all_names
 from myelos.phantom.glass.block import MARGIN, Ground, Job, Painter, block_area
 from myelos.phantom.glass.crowd import Cells, Crowd
 from myelos.phantom.glass.drawing import make_layout
 from myelos.phantom.glass.empty import LOWER, TILE, Encoded, Glass, encode_block
-from myelos.phantom.glass.ground import make_ground, stain_of
+from myelos.phantom.glass.ground import lay_down, make_ground, pick_up, stain_of
 from myelos.phantom.glass.layout import BLOCK, GlassSettings, Layout
 from myelos.phantom.glass.poses import Pool, open_pool, render_pool, save_pool
 from myelos.phantom.glass.scanners import scanner
 from myelos.phantom.glass.truth import CellTruth, write_truth
 from myelos.phantom.glass.workers import Submit, in_order, workers
 from myelos.phantom.looks import VARIANTS
-from myelos.slides.tiled import TiledTiff, UpperLevels
+from myelos.slides.dicom_study import Study
+from myelos.slides.dicom_write import DicomPyramid
+from myelos.slides.tiled import Pyramid, TiledTiff, UpperLevels
 from myelos.slides.write import level_sizes
 
 BITS_PER_PIXEL = 3.0  # of smear at level 0, a little more than measured; for the estimate of what a slide takes
@@ -51,55 +57,77 @@ def write_glass(
     path: str | Path,
     settings: GlassSettings,
     *,
+    form: str = forms.TIFF,
+    annotations: AnnotationSettings | None = None,
     threads: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write a glass slide and its truth beside it, in `<name>.truth/`; returns that folder.
 
+    form: tiff, or dicom: then `path` becomes a folder, and the slide is annotated as `annotations` says.
     threads: processes that paint, None for one per usable core; they are spawned, so a script that calls this needs
     the guard `if __name__ == "__main__"` unless threads is 1. progress(done, total) counts blocks. Raises ResultError
     where the slide exists and `overwrite` is false, or where the disk has not room enough, before anything is painted.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise ResultError(f"{path} already exists", remedy="Pass --overwrite to replace it, or another name")
+    forms.check(path, form, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    layout = make_layout(settings)
-    check_room(path.parent, settings, layout)
     folder = path.with_name(f"{path.stem}.truth")
-    tables.prepare(folder, overwrite=overwrite or not path.exists())
     count = threads or usable_cores()
-    with _said(path), tempfile.TemporaryDirectory(prefix="myelos-glass-", ignore_cleanup_errors=True) as scratch:
-        pool = _make_pool(settings, Path(scratch), count)
+    with (
+        _said(path),
+        tempfile.TemporaryDirectory(prefix="myelos-glass-", ignore_cleanup_errors=True) as scratch,
+        forms.begun(path, form) as place,
+    ):
+        with workers(count, _start, None, None) as submit:
+            layout: Layout = submit(make_layout, settings).result()
+            check_room(path.parent, settings, layout, form)
+            tables.prepare(folder, overwrite=overwrite or not path.exists())
+            ground: Ground = submit(_make_ground, settings, layout, Path(scratch)).result()
+            pool = _make_pool(settings, Path(scratch), submit)
         cells = CellTruth(folder, pool.types)
         try:
             cells.add_dust(layout.dust, (settings.width, settings.height))
-            ground = make_ground(settings, layout)
             crowd = Crowd(settings, layout, pool)
-            _write(path, ground, crowd, cells, Path(scratch), count, progress)
-            write_truth(folder, path, settings, layout, cells)
+            study = forms.study_of(asdict(settings), label=True)
+            opened = partial(_open, place, form, settings, study)
+            _write(opened, ground, crowd, cells, Path(scratch), count, progress)
+            run = write_truth(folder, place, settings, layout, cells)
+            if form == forms.DICOM:
+                run["annotations"] = annotate(place, folder, study, seed=settings.seed, settings=annotations)
         finally:
             cells.discard()
+        run |= {"file": path.name, "bytes": forms.size_of(place)}
+    tables.write_run(folder, run)
     return folder
+
+
+def _open(
+    place: Path, form: str, settings: GlassSettings, study: Study, sizes: list[tuple[int, int]]
+) -> TiledTiff | DicomPyramid:
+    if form == forms.DICOM:
+        return DicomPyramid(place, sizes, mpp=settings.mpp, study=study, tile=TILE)
+    return TiledTiff(place, sizes, mpp=settings.mpp, tile=TILE)
 
 
 def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def estimated_bytes(settings: GlassSettings, layout: Layout) -> int:
+def estimated_bytes(settings: GlassSettings, layout: Layout, form: str = forms.TIFF) -> int:
     """About what the slide and its truth take on disk, rather too much than too little."""
     smear = float((layout.where >= 0).sum()) * layout.step**2
     label = float((layout.label > 0).sum()) * layout.step**2
     rest = max(settings.width * settings.height - smear - label, 0)
     cells = float(layout.cells.sum()) * (layout.step * settings.mpp * 1e-3) ** 2
-    return int((smear * BITS_PER_PIXEL + label * BITS_OF_LABEL + rest * BITS_OF_GLASS) / 6 + cells * BYTES_PER_CELL)
+    bare = BITS_OF_GLASS if form == forms.TIFF else BITS_OF_LABEL  # DICOM cannot point to a tile twice
+    return int((smear * BITS_PER_PIXEL + label * BITS_OF_LABEL + rest * bare) / 6 + cells * BYTES_PER_CELL)
 
 
-def check_room(folder: Path, settings: GlassSettings, layout: Layout) -> None:
+def check_room(folder: Path, settings: GlassSettings, layout: Layout, form: str = forms.TIFF) -> None:
     """Raise ResultError where the disk is too full for the slide."""
-    needed, free = estimated_bytes(settings, layout), shutil.disk_usage(folder).free
+    needed, free = estimated_bytes(settings, layout, form), shutil.disk_usage(folder).free
     if free < needed:
         raise ResultError(
             f"the disk of {folder} has not room enough for the slide",
@@ -125,7 +153,11 @@ def _said(path: Path) -> Iterator[None]:
         raise ResultError(f"{path.name} was not finished", why="the disk is full", remedy="Make room") from error
 
 
-def _make_pool(settings: GlassSettings, scratch: Path, count: int) -> Pool:
+def _make_ground(settings: GlassSettings, layout: Layout, scratch: Path) -> Ground:
+    return lay_down(make_ground(settings, layout), scratch)
+
+
+def _make_pool(settings: GlassSettings, scratch: Path, submit: Submit) -> Pool:
     shares = set(normalised(settings.shares(settings.specimen)))
     shares |= set(normalised(settings.shares("blood"))) if settings.blood_smear else set()
     plain = sorted({name for coarse in shares for name in VARIANTS.get(coarse, (coarse,))})
@@ -138,13 +170,18 @@ def _make_pool(settings: GlassSettings, scratch: Path, count: int) -> Pool:
         made=scanner(settings.scanner),
         per_type=settings.pool_per_type,
     )
-    with workers(count, _start, None, None) as submit:
-        parts = list(in_order(submit, render, types, len(types)))
+    parts = list(in_order(submit, render, types, len(types)))
     return save_pool(scratch, list(zip(types, parts, strict=True)))
 
 
 def _write(
-    path: Path, ground: Ground, crowd: Crowd, cells: CellTruth, scratch: Path, count: int, progress: Progress | None
+    opened: Callable[[list[tuple[int, int]]], TiledTiff | DicomPyramid],
+    ground: Ground,
+    crowd: Crowd,
+    cells: CellTruth,
+    scratch: Path,
+    count: int,
+    progress: Progress | None,
 ) -> None:
     """Every block in order: its tiles into the file, its cells into the table, its small picture into the pyramid."""
     settings = ground.settings
@@ -153,8 +190,8 @@ def _write(
         sizes = level_sizes(settings.width, settings.height, LOWER + 1)
     columns, rows = settings.blocks
     quality = scanner(settings.scanner).quality
-    glass = Glass(Painter(ground, crowd.pool))
-    with workers(count, _start, ground, scratch) as submit, TiledTiff(path, sizes, mpp=settings.mpp, tile=TILE) as tiff:
+    glass = Glass(Painter(pick_up(ground, scratch), crowd.pool))
+    with workers(count, _start, ground, scratch) as submit, opened(sizes) as tiff:
         upper = UpperLevels(tiff, LOWER, quality)
         waiting: deque[Cells] = deque()
         pictures: list[NDArray[np.uint8]] = []
@@ -211,7 +248,7 @@ def _landed(job: Job, future: Future[Encoded] | None, glass: Glass) -> tuple[Job
     return job, glass.encoded(job) if future is None else future.result()
 
 
-def _place(tiff: TiledTiff, job: Job, encoded: Encoded) -> None:
+def _place(tiff: Pyramid, job: Job, encoded: Encoded) -> None:
     """The tiles of a block into the file; those of bare glass only the first time."""
     for level, rows in enumerate(encoded.tiles):
         across = BLOCK // TILE >> level
@@ -233,7 +270,7 @@ def _start(ground: Ground | None, scratch: Path | None) -> None:
     global _PAINTER
     cv2.setNumThreads(1)  # the workers are the threads
     if ground is not None and scratch is not None:
-        _PAINTER = Painter(ground, open_pool(scratch))
+        _PAINTER = Painter(pick_up(ground, scratch), open_pool(scratch))
 
 
 def _paint(job: Job) -> Encoded:
