@@ -26,6 +26,43 @@ myelos train detector --recipe blood --data chula --data bccd -o runs/blood
 """
 
 
+Fields = Annotated[
+    list[Path],
+    typer.Option(
+        help="Folder of annotated fields: YOLO, Pascal VOC, COCO, QuPath GeoJSON or Myelos tables. May be repeated."
+    ),
+]
+Recipe = Annotated[str | None, typer.Option(help="A shipped recipe's name or a .toml file.")]
+Name = Annotated[str | None, typer.Option(help="Name of the model.")]
+For = Annotated[str | None, typer.Option(help="marrow or blood: what the model is for.", metavar="marrow|blood")]
+Scheme = Annotated[
+    str | None, typer.Option(help="Label scheme whose types the detector names, such as wbc5 or wang19.")
+]
+Test = Annotated[
+    list[Path] | None,
+    typer.Option("--test", "--val", help="Folder that is only tested on; the model's card quotes its figures."),
+]
+ValFraction = Annotated[
+    float | None, typer.Option(help="Without --test: share of --data that is only tested on, such as 0.2.")
+]
+Backbone = Annotated[str | None, typer.Option(help="light, resnet50 or resnet101.")]
+SoftSampling = Annotated[
+    str | None,
+    typer.Option(
+        help="How boxes missing in the labels are dealt with (Wang 2022, equations 14, 15): off, box or background."
+    ),
+]
+Epochs = Annotated[
+    float | None,
+    typer.Option(help="Length of the training: how many training images are cut of each field, on average."),
+]
+Canvases = Annotated[int | None, typer.Option(help="In place of --epochs: training images in all.")]
+Rate = Annotated[float | None, typer.Option(help="Learning rate.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the training.")]
+Start = Annotated[str | None, typer.Option("--start", "--init", help="An earlier detector to begin with.")]
+Pretrained = Annotated[Path | None, typer.Option(help="ImageNet weights of the backbone, .safetensors.")]
+
+
 def add(app: typer.Typer) -> None:
     from myelos.cli import train_cells  # which shares options with this file
 
@@ -39,44 +76,22 @@ def add(app: typer.Typer) -> None:
 
 
 def detector(
-    data: Annotated[
-        list[Path],
-        typer.Option(
-            help="Folder of annotated fields: YOLO, Pascal VOC, COCO, QuPath GeoJSON or Myelos tables. May be repeated."
-        ),
-    ],
+    data: Fields,
     out: common.Out,
-    recipe: Annotated[str | None, typer.Option(help="A shipped recipe's name or a .toml file.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
-    specimen: Annotated[
-        str | None, typer.Option(help="marrow or blood: what the model is for.", metavar="marrow|blood")
-    ] = None,
-    scheme: Annotated[
-        str | None, typer.Option(help="Label scheme whose types the detector names, such as wbc5 or wang19.")
-    ] = None,
-    test: Annotated[
-        list[Path] | None,
-        typer.Option("--test", "--val", help="Folder that is only tested on; the model's card quotes its figures."),
-    ] = None,
-    val_fraction: Annotated[
-        float | None, typer.Option(help="Without --test: share of --data that is only tested on, such as 0.2.")
-    ] = None,
-    backbone: Annotated[str | None, typer.Option(help="light, resnet50 or resnet101.")] = None,
-    soft_sampling: Annotated[
-        str | None,
-        typer.Option(
-            help="How boxes missing in the labels are dealt with (Wang 2022, equations 14, 15): off, box or background."
-        ),
-    ] = None,
-    epochs: Annotated[
-        float | None,
-        typer.Option(help="Length of the training: how many training images are cut of each field, on average."),
-    ] = None,
-    canvases: Annotated[int | None, typer.Option(help="In place of --epochs: training images in all.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
-    start: Annotated[str | None, typer.Option("--start", "--init", help="An earlier detector to begin with.")] = None,
-    pretrained: Annotated[Path | None, typer.Option(help="ImageNet weights of the backbone, .safetensors.")] = None,
+    recipe: Recipe = None,
+    name: Name = None,
+    specimen: For = None,
+    scheme: Scheme = None,
+    test: Test = None,
+    val_fraction: ValFraction = None,
+    backbone: Backbone = None,
+    soft_sampling: SoftSampling = None,
+    epochs: Epochs = None,
+    canvases: Canvases = None,
+    rate: Rate = None,
+    seed: Seed = None,
+    start: Start = None,
+    pretrained: Pretrained = None,
     threads: common.Threads = None,
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
@@ -86,8 +101,7 @@ def detector(
         from myelos.training.detector import train_detector
         from myelos.training.detector_recipe import DetectorRecipe, read_recipe
 
-    if val_fraction is not None and test:
-        raise UsageError("--val-fraction and --test both say what to test on", remedy="Pass one of them")
+    one_test(test, val_fraction)
     settings = read_recipe(recipe) if recipe else DetectorRecipe()
     given = {"name": name, "specimen": specimen, "scheme": scheme, "parts": parts(settings.parts, val_fraction)}
     training = {"rate": rate, "seed": seed} | amount(epochs, canvases)
@@ -109,6 +123,12 @@ def detector(
             progress=told(progress),
         )
     say(trained, out, as_json=as_json)
+
+
+def one_test(test: list[Path] | None, fraction: float | None) -> None:
+    """Raise UsageError where both folders and a share are to be tested on."""
+    if fraction is not None and test:
+        raise UsageError("--val-fraction and --test both say what to test on", remedy="Pass one of them")
 
 
 def say(trained: Trained | TrainedClassifier, out: Path, *, as_json: bool) -> None:
