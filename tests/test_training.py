@@ -23,7 +23,7 @@ from myelos import models  # noqa: E402
 from myelos.datasets.records import FieldRecord  # noqa: E402
 from myelos.errors import LabelError, UsageError  # noqa: E402
 from myelos.geometry import from_corners, iou_matrix  # noqa: E402
-from myelos.networks.backbones import BACKBONES, LightBackbone  # noqa: E402
+from myelos.networks.backbones import BACKBONES, light  # noqa: E402
 from myelos.networks.cascade import CascadeSettings  # noqa: E402
 from myelos.training.canvases import CanvasSettings, CanvasSource, cut_out  # noqa: E402
 from myelos.training.detector import train_detector  # noqa: E402
@@ -154,7 +154,7 @@ def test_training_learns_two_kinds_of_discs(tmp_path: Path, monkeypatch: pytest.
     """A narrow trunk and a small weight of the boxes, whose noisy gradients of the first steps drown the types."""
     from myelos.training.loop import predict
 
-    monkeypatch.setitem(BACKBONES, "light", lambda: LightBackbone((8, 16, 24, 32)))
+    monkeypatch.setitem(BACKBONES, "light", lambda: light((8, 16, 24, 32)))
     quick = {"canvases": 640, "batch": 4, "warmup": 20, "rate": 1e-3, "step": 1e9, "average": 0.9}
     architecture = CascadeSettings(channels=16, head_width=256, regions=16, box_weight=0.1)
     settings = replace(TINY, **quick, architecture=architecture, augmentation=replace(PLAIN, side=64))

@@ -21,6 +21,7 @@ from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from myelos.errors import ModelError
 
 LIGHT_WIDTHS = (32, 64, 128, 192)
+Body = tuple[nn.Module, Sequence[int]]  # (B, 3, H, W) → maps of strides 8, 16 and 32; and their widths
 
 
 class ResidualBlock(nn.Module):
@@ -52,7 +53,6 @@ class LightBackbone(nn.Module):
         self.stage2 = nn.Sequential(ResidualBlock(first, second, 2), ResidualBlock(second, second, 1))
         self.stage3 = nn.Sequential(ResidualBlock(second, third, 2), ResidualBlock(third, third, 1))
         self.stage4 = nn.Sequential(ResidualBlock(third, fourth, 2), ResidualBlock(fourth, fourth, 1))
-        self.widths = (second, third, fourth)
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
         stride8 = self.stage2(self.stage1(self.stem(x)))
@@ -60,17 +60,18 @@ class LightBackbone(nn.Module):
         return OrderedDict([("8", stride8), ("16", stride16), ("32", self.stage4(stride16))])
 
 
-def _resnet(build: Callable[..., nn.Module]) -> nn.Module:
+def light(widths: Sequence[int] = LIGHT_WIDTHS) -> Body:
+    return LightBackbone(widths), widths[1:]
+
+
+def _resnet(build: Callable[..., nn.Module]) -> Body:
     # Frozen statistics: detection batches are too small to re-estimate those of ImageNet.
-    body = IntermediateLayerGetter(
-        build(weights=None, norm_layer=FrozenBatchNorm2d), {"layer2": "8", "layer3": "16", "layer4": "32"}
-    )
-    body.widths = (512, 1024, 2048)
-    return body
+    network = build(weights=None, norm_layer=FrozenBatchNorm2d)
+    return IntermediateLayerGetter(network, {"layer2": "8", "layer3": "16", "layer4": "32"}), (512, 1024, 2048)
 
 
-BACKBONES: dict[str, Callable[[], nn.Module]] = {
-    "light": LightBackbone,
+BACKBONES: dict[str, Callable[[], Body]] = {
+    "light": light,
     "resnet50": lambda: _resnet(resnet50),
     "resnet101": lambda: _resnet(resnet101),
 }
@@ -86,10 +87,9 @@ class Backbone(nn.Module):
         super().__init__()
         if name not in BACKBONES:
             raise ModelError(f"there is no backbone {name!r}", remedy=f"Choose one of {', '.join(BACKBONES)}")
-        self.body = BACKBONES[name]()
-        widths = list(self.body.widths)  # type: ignore[arg-type]
+        self.body, widths = BACKBONES[name]()
         self.strides: tuple[int, ...] = (8, 16, 32) if pyramid else (16,)
-        self.neck: nn.Module = FeaturePyramidNetwork(widths, width) if pyramid else nn.Conv2d(widths[1], width, 1)
+        self.neck: nn.Module = FeaturePyramidNetwork(list(widths), width) if pyramid else nn.Conv2d(widths[1], width, 1)
         self.pyramid = pyramid
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
