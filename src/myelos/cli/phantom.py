@@ -29,7 +29,10 @@ def add(app: typer.Typer) -> None:
         no_args_is_help=True,
     )
     family.callback()(lambda: None)
-    family.command(epilog="Example: myelos phantom slide --specimen marrow --size 218944x103704 -o slide.tif")(slide)
+    family.command(
+        epilog="Examples: myelos phantom slide --specimen marrow --size 218944x103704 -o slide.tif\n\n"
+        "myelos phantom slide --specimen marrow --size 24576x16384 --show glass --format dicom -o slide"
+    )(slide)
     family.command(epilog="Example: myelos phantom cohort --patients 30 --diseases aml,normal -o cohort")(cohort)
     family.command(epilog="Example: myelos phantom fields --specimen blood --count 240 -o synthetic_blood")(fields)
     family.command(epilog="Example: myelos phantom cells --per-type 100 -o cells")(cells)
@@ -37,7 +40,7 @@ def add(app: typer.Typer) -> None:
 
 
 def slide(
-    out: Annotated[Path, typer.Option("-o", "--out", help="The TIFF to write; its truth goes beside it.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="TIFF or DICOM folder to write; its truth goes beside it.")],
     specimen: Need = None,
     size: Annotated[str, typer.Option(help="Pixels of level 0.", metavar="WIDTHxHEIGHT")] = "16384x12288",
     mpp: Annotated[float, typer.Option(help="µm per pixel.")] = 0.25,
@@ -54,17 +57,25 @@ def slide(
     blood_smear: Annotated[bool, typer.Option("--blood-smear", help="A blood smear on the same glass.")] = False,
     stain: Annotated[str | None, typer.Option(help="may_gruenwald_giemsa, wright_giemsa or liu.")] = None,
     scanner: Annotated[str | None, typer.Option(help="area_camera, line_camera or old_camera.")] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="tiff, or dicom: a folder in the form of the public marrow slides, annotated by made-up examiners.",
+            metavar="tiff|dicom",
+        ),
+    ] = "tiff",
     threads: common.Threads = None,
     seed: common.Seed = 0,
     overwrite: common.Overwrite = False,
 ) -> None:
-    """A slide as pyramidal JPEG TIFF, of any size up to a whole glass."""
+    """A slide as pyramidal JPEG TIFF or as DICOM, of any size up to a whole glass."""
     from myelos.smears.calls import check_specimen
 
     check_specimen(specimen)
     width, height = _size(size)
     chosen = show or ("glass" if max(width, height) * mpp >= 10_000 else "section")
-    common_to_both = {"mpp": mpp, "specimen": str(specimen), "seed": seed, "composition": composition}
+    common_to_both = {"mpp": mpp, "specimen": str(specimen), "seed": seed, "composition": composition, "form": form}
     if cells_per_mm2 is not None:
         common_to_both["cells_per_mm2"] = cells_per_mm2
     only_glass = {"blood_smear": blood_smear or None, "stain": stain, "scanner": scanner}
@@ -92,8 +103,9 @@ def _write_glass(
     from myelos.phantom.glass.layout import GlassSettings
     from myelos.phantom.glass.writing import write_glass
 
+    form = words.pop("form")
     settings = GlassSettings(width, height, **words)
-    return write_glass(out, settings, threads=threads, overwrite=overwrite, progress=tell)
+    return write_glass(out, settings, form=form, threads=threads, overwrite=overwrite, progress=tell)
 
 
 def _write_section(

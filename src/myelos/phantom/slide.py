@@ -6,7 +6,6 @@ on the seed and the settings only, and one strip of blocks is all that is held i
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ from numpy.typing import NDArray
 
 import myelos
 from myelos import tables
-from myelos.errors import ResultError, UsageError
+from myelos.errors import UsageError
+from myelos.phantom import forms
+from myelos.phantom.annotating import AnnotationSettings, annotate
 from myelos.phantom.cells import cell_rng
 from myelos.phantom.compositions import draw_types
 from myelos.phantom.dataset import cell_table
@@ -29,6 +30,8 @@ from myelos.phantom.painting import HAZE, Painting
 from myelos.phantom.placing import Bodies, Cells, Draw, draw_bodies, draw_cells
 from myelos.phantom.shapes import noise
 from myelos.phantom.stain import EOSIN, Stain, random_stain
+from myelos.slides.dicom_write import write_dicom
+from myelos.slides.fingerprint import full_hash
 from myelos.slides.write import Rows, write_tiff
 
 BLOCK_WIDTH, BLOCK_HEIGHT = 2048, 512
@@ -88,11 +91,14 @@ def write_slide(
     composition: str | dict[str, float] | None = None,
     red_cells_per_mm2: float | None = None,
     red_cell_truth: bool = True,
+    form: str = forms.TIFF,
+    annotations: AnnotationSettings | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a synthetic slide as pyramidal JPEG TIFF, and its truth beside it; returns the folder of the truth.
 
+    form: tiff, or dicom: then `path` becomes a folder, and the slide is annotated as `annotations` says.
     `<name>.truth/` holds slides, regions and cells as tables and `run.json`, last. progress(done, total) counts
     blocks. Raises ResultError where the slide exists and `overwrite` is false, UsageError for impossible values.
     """
@@ -103,15 +109,23 @@ def write_slide(
     settings.as_field()
     if cells_per_mm2 is not None and cells_per_mm2 < 0:
         raise UsageError(f"a density of {cells_per_mm2} cells per mm² is impossible")
-    if path.exists() and not overwrite:
-        raise ResultError(f"{path} already exists", remedy="Pass --overwrite to replace it, or another name")
+    forms.check(path, form, overwrite=overwrite)
     truth = path.with_name(f"{path.stem}.truth")
     tables.prepare(truth, overwrite=overwrite or not path.exists())
     plan = _draw(settings)
     found: list[tuple[NDArray[np.float64], list[str]]] = []
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_tiff(path, Rows(width, height, _strips(plan, found, progress)), mpp=mpp, quality=settings.quality)
-    _write_truth(truth, path, plan, found)
+    rows = Rows(width, height, _strips(plan, found, progress))
+    study = forms.study_of(asdict(settings), label=False)
+    with forms.begun(path, form) as place:
+        if form == forms.DICOM:
+            write_dicom(place, rows, mpp=mpp, study=study, quality=settings.quality)
+        else:
+            write_tiff(place, rows, mpp=mpp, quality=settings.quality)
+        run = _write_truth(truth, place, plan, found)
+        if form == forms.DICOM:
+            run["annotations"] = annotate(place, truth, study, seed=seed, settings=annotations)
+    tables.write_run(truth, run | {"file": path.name})
     return truth
 
 
@@ -250,10 +264,12 @@ def _zoom(squares: Plan, plan: _Plan, window: tuple[int, int, int, int]) -> NDAr
     return np.asarray(zoomed, np.float32)
 
 
-def _write_truth(folder: Path, path: Path, plan: _Plan, found: list[tuple[NDArray[np.float64], list[str]]]) -> None:
+def _write_truth(
+    folder: Path, path: Path, plan: _Plan, found: list[tuple[NDArray[np.float64], list[str]]]
+) -> dict[str, Any]:
+    """All tables, and what `run.json` is to tell."""
     s = plan.settings
-    with path.open("rb") as file:
-        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    fingerprint = full_hash(path)
     slide_id = fingerprint[:12]
     boxes = np.concatenate([b for b, _ in found])
     types = [name for _, names in found for name in names]
@@ -265,7 +281,7 @@ def _write_truth(folder: Path, path: Path, plan: _Plan, found: list[tuple[NDArra
     slide |= {"width": s.width, "height": s.height, "mpp": s.mpp, "mpp_source": "file", "mpp_uncertainty": 0.0}
     tables.write_table(folder, "slides", [slide | {"stain": s.stain, "scanner": "phantom", "kind": "slide"}])
     run = {"made_by": "myelos phantom slide", "version": myelos.__version__, "synthetic": True, "seed": s.seed}
-    tables.write_run(folder, run | {"file": path.name, "cells": cells.num_rows, "settings": asdict(s)})
+    return run | {"cells": cells.num_rows, "settings": asdict(s)}
 
 
 def _region_row(slide_id: str, number: int, plan: _Plan) -> dict[str, Any]:

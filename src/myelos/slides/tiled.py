@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import cv2
 import numpy as np
@@ -167,10 +167,21 @@ def halved(pixels: Image) -> Image:
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+class Pyramid(Protocol):
+    """What takes encoded tiles: `TiledTiff`, or `slides.dicom_write.DicomPyramid`."""
+
+    sizes: list[tuple[int, int]]
+    tile: int
+
+    def put(self, level: int, column: int, row: int, data: bytes) -> None: ...
+
+    def repeat(self, level: int, column: int, row: int, like: tuple[int, int]) -> None: ...
+
+
 class UpperLevels:
     """Fills the levels from `first` on with strips of that level, each of the full width, from top to bottom."""
 
-    def __init__(self, tiff: TiledTiff, first: int, quality: int) -> None:
+    def __init__(self, tiff: Pyramid, first: int, quality: int) -> None:
         self.tiff, self.first, self.quality = tiff, first, quality
         self._waiting: list[Image] = [np.empty((0, width, 3), np.uint8) for width, _ in tiff.sizes]
         self._rows = [0] * len(tiff.sizes)

@@ -1,0 +1,76 @@
+"""The forms in which a synthetic slide can be written: a TIFF, or a folder of DICOM files with annotations.
+
+A DICOM folder is filled under a name that begins with a dot and gets its own when all is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import myelos
+from myelos.errors import ResultError, UsageError
+from myelos.slides.dicom_study import Study, pydicom_or_remedy
+
+TIFF, DICOM = "tiff", "dicom"
+FORMS = (TIFF, DICOM)
+STAINS = {"may_gruenwald_giemsa": "May-Grünwald-Giemsa", "wright_giemsa": "Wright-Giemsa", "liu": "Liu"}
+
+
+def check(path: Path, form: str, *, overwrite: bool) -> None:
+    """Before anything is painted: UsageError for an unknown form, ResultError where something lies in the way.
+
+    MissingDependencyError where DICOM is asked for and pydicom is not installed.
+    """
+    if form not in FORMS:
+        raise UsageError(f"--format {form} is unknown", remedy=f"Choose {' or '.join(FORMS)}")
+    if form == DICOM:
+        pydicom_or_remedy()
+    if not path.exists():
+        return
+    if not overwrite:
+        raise ResultError(f"{path} already exists", remedy="Pass --overwrite to replace it, or another name")
+    if path.is_dir() != (form == DICOM) or (path.is_dir() and _foreign(path)):
+        why = "it holds other files than a slide's" if path.is_dir() == (form == DICOM) else "it is of another form"
+        raise ResultError(f"{path} is not replaced", why=why, remedy="Choose another name, or remove it yourself")
+
+
+def _foreign(folder: Path) -> bool:
+    """Whether a folder holds anything that `annotating` and `dicom_write` do not write."""
+    return any(file.is_file() and file.suffix != ".dcm" for file in folder.rglob("*"))
+
+
+@contextmanager
+def begun(path: Path, form: str) -> Iterator[Path]:
+    """Where the slide is to be written; in the end it has its name, and after an error nothing is left."""
+    if form == TIFF:  # its writer does the same by itself
+        yield path
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.exists():
+            shutil.rmtree(path)
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def study_of(settings: Mapping[str, Any], *, label: bool) -> Study:
+    """What the DICOM files of a slide share. settings: all that decides how it looks; they give the identifiers."""
+    key = json.dumps({"version": myelos.__version__, **settings}, sort_keys=True)
+    known = Study(key, "", "", "")
+    name = f"synthetic-{known.uid('name')[-8:]}"
+    what = f"Synthetic {settings['specimen']} smear, {STAINS[settings['stain']]}"
+    return Study(key, name, what, f"phantom {settings.get('scanner', '')}".strip(), label)
