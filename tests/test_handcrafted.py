@@ -18,9 +18,9 @@ from myelos.classification.feature_classifier import (
 )
 from myelos.classification.handcrafted import feature_names, features
 from myelos.classification.mrmr import f_statistic, select
-from myelos.imaging.segmentation import segment
 from myelos.errors import ModelError, UsageError
-from myelos.metrics.external import OTHER, common_classes, map_predictions
+from myelos.imaging.segmentation import segment
+from myelos.metrics.external import OTHER, common_classes, map_predictions, summary
 
 
 def drawn(*, turned: float = 0.0, nucleus: int = 18) -> np.ndarray:
@@ -208,3 +208,12 @@ def test_refused_and_unmapped_cells_are_counted_as_in_figure_4() -> None:
     assert found.truth[:2] == ("blast", "blast")
     assert found.predicted.count(OTHER) == 1
     assert found.shown == (0, 1, 4, 5, 8, 9)
+    told = summary(found, truth, said)
+    assert (told["images"], told["refused"], told["not_mapped"], told["shown"]) == (11, 5, 0, 6)
+    assert told["mapping"]["myeloblast"] == {
+        "class": "blast", "cells": 4, "refused": 2, "shown": 2, "right": 1, "tolerated": 2,
+    }  # fmt: skip
+    assert told["mapping"]["promyelocyte"]["right"] == 1
+    assert told["other"] == {"lymphocyte": 1}
+    assert sum(map(sum, told["confusion"]["matrix"])) == 6
+    assert told["figures"]["accuracy"] == 0.5

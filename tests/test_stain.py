@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from myelos.errors import UsageError
+from myelos.imaging.matching import look_of, matched
 from myelos.imaging.stain import BACKGROUND, Separation, density, perturbed, separate
 
 BLUE = np.array([0.65, 0.70, 0.29])
@@ -104,3 +106,57 @@ def test_published_augmentation_keeps_the_cell_and_varies_it() -> None:
     assert all(one.shape == (64, 64, 3) for one in drawn)
     assert len({one.tobytes() for one in drawn}) == 4
     assert all(abs(one.mean() - image.mean()) < 20 for one in drawn)
+
+
+def other_source(seed: int, white: tuple[int, int, int], blue: np.ndarray, pink: np.ndarray) -> np.ndarray:
+    """A cell on much glass, in other stains and under another lamp."""
+    rng = np.random.default_rng(seed)
+    amounts = np.zeros((2, 80, 80))
+    amounts[0, 20:44, 20:60] = rng.uniform(0.2, 1.2, (24, 40))
+    amounts[1, 36:60, 20:60] = rng.uniform(0.2, 0.8, (24, 40))
+    stains = np.stack([blue / np.linalg.norm(blue), pink / np.linalg.norm(pink)])
+    light = np.exp(-np.moveaxis(amounts, 0, -1) @ stains) * np.array(white)
+    return np.clip(np.rint(light), 0, 255).astype(np.uint8)
+
+
+def test_a_foreign_look_is_brought_to_the_own_one() -> None:
+    """The same cells in two laboratories: matching leaves a fraction of what told them apart."""
+    violet, salmon = np.array([0.5, 0.8, 0.1]), np.array([0.2, 0.8, 0.5])
+    own = [other_source(seed, (240, 240, 240), BLUE, PINK) for seed in range(6)]
+    foreign = [other_source(seed, (190, 215, 235), violet, salmon) for seed in range(6)]
+    here, there = look_of(own), look_of(foreign)
+    assert np.abs(there.white - (190, 215, 235)).max() < 4
+    assert not there.fallback
+
+    def apart(images: list[np.ndarray]) -> float:
+        return float(np.mean([np.abs(a.astype(int) - b) for a, b in zip(images, own, strict=True)]))
+
+    both = [matched(image, there, here) for image in foreign]
+    light = [matched(image, there, here, stain=False) for image in foreign]
+    assert apart(both) < 0.25 * apart(foreign)
+    assert apart(both) < 0.6 * apart(light) < 0.6 * apart(foreign)
+    kept = matched(foreign[0], there, there)
+    assert np.abs(kept.astype(int) - foreign[0]).max() <= 3
+    assert matched(foreign[0], there, here, background=False, stain=False) is foreign[0]
+
+
+def test_the_stain_alone_leaves_the_background() -> None:
+    violet, salmon = np.array([0.5, 0.8, 0.1]), np.array([0.2, 0.8, 0.5])
+    foreign = other_source(1, (190, 215, 235), violet, salmon)
+    here = look_of([other_source(2, (240, 240, 240), BLUE, PINK)])
+    found = matched(foreign, look_of([foreign]), here, background=False)
+    assert np.abs(found[0, 0].astype(int) - (190, 215, 235)).max() <= 2
+
+
+def test_images_without_background_have_no_look() -> None:
+    with pytest.raises(UsageError, match="background"):
+        look_of([np.zeros((40, 40, 3), np.uint8)])
+
+
+def test_crops_can_be_drawn_as_they_are() -> None:
+    from myelos.training.crops import Crop, draw, plain, unchanged
+
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    crop = Crop(image, np.ones(1, bool), "a", "blast", "b")
+    drawn = draw(crop, 64, 1.0, unchanged(), np.random.default_rng(4))
+    assert (drawn == plain(crop, 64)).all()

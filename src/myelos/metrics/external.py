@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from myelos import taxonomy
 from myelos.errors import UsageError
+from myelos.metrics.classification import evaluate
 
 REFUSALS = frozenset({"artefact", "not_identifiable"})
 OTHER = "other"
@@ -86,3 +88,46 @@ def map_predictions(
         shown.append((index, goal, found or OTHER))
     indices, goals, answers = zip(*shown, strict=True) if shown else ((), (), ())
     return External(len(truth), classes, indices, goals, answers, refused, bare_truth, bare_predicted)
+
+
+def summary(found: External, truth: Sequence[str], said: Sequence[str | None]) -> dict[str, Any]:
+    """What Figure 4 shows, as `evaluate classifier` and `crossval` store it. truth, said: what was mapped.
+
+    {"images", "refused", "shown", "not_mapped", "classes", "mapping": {label: {"class", "cells", "refused", "shown",
+    "right", "tolerated"}}, "other": predictions that say no class, "figures": of the shown, see `metrics.classification
+    .evaluate`, "confusion": {"truth", "answers", "matrix"} of the shown in both schemes' own words}. A prediction is
+    tolerated by its own type, so that a blast may stand for a promyelocyte where the other scheme has no blast.
+    """
+    answers = [str(taxonomy.coarsen(str(said[i]), found.classes) or said[i]) for i in found.shown]
+    figures = evaluate(found.truth, answers, labels=found.classes)
+    labels, words = _ordered(truth), _ordered([str(said[i]) for i in found.shown])
+    matrix = [[0] * len(words) for _ in labels]
+    mapping = {label: _mapped(label, found, truth) for label in labels}
+    for place, index in enumerate(found.shown):
+        label = truth[index]
+        matrix[labels.index(label)][words.index(str(said[index]))] += 1
+        mapping[label]["shown"] += 1
+        mapping[label]["right"] += found.truth[place] == answers[place]
+        mapping[label]["tolerated"] += taxonomy.tolerated(found.truth[place], answers[place])
+    return {
+        "images": found.images,
+        "refused": found.refused_cells,
+        "shown": len(found.shown),
+        "not_mapped": found.unmapped_truth.total(),
+        "classes": list(found.classes),
+        "mapping": mapping,
+        "other": dict(found.unmapped_predictions),
+        "figures": figures,
+        "confusion": {"truth": labels, "answers": words, "matrix": matrix},
+    }
+
+
+def _mapped(label: str, found: External, truth: Sequence[str]) -> dict[str, Any]:
+    target = taxonomy.coarsen(label, found.classes)
+    numbers = {"cells": sum(name == label for name in truth), "refused": found.refused[label]}
+    return {"class": target, **numbers, "shown": 0, "right": 0, "tolerated": 0}
+
+
+def _ordered(names: Sequence[str]) -> list[str]:
+    present = set(names)
+    return [name for name in taxonomy.TYPES if name in present]

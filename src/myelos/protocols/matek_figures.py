@@ -60,3 +60,43 @@ def recalls(path: Path, result: Mapping[str, Any], published: Mapping[str, Mappi
     figure.legend(loc="outside upper center", ncols=4, fontsize=8, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
+
+
+def external(path: Path, found: Mapping[str, Any], title: str) -> None:
+    """Figure 4: annotations of the other set by answers, in both schemes' own words; what is right has a frame.
+
+    A dashed frame is tolerated. found: of `metrics.external.summary`. Nothing is drawn where all cells were refused.
+    """
+    from matplotlib.figure import Figure
+
+    confusion = found["confusion"]
+    rows, columns = ([name for name in confusion[side] if name] for side in ("truth", "answers"))
+    if not columns:
+        return
+    matrix = np.array(confusion["matrix"]).reshape(len(rows), len(columns))
+    shares = matrix / np.maximum(matrix.sum(axis=1), 1)[:, None]
+    figure = Figure(figsize=(3.4 + 0.42 * len(columns), 2.6 + 0.42 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), cells in np.ndenumerate(matrix):
+        if cells:
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            axes.text(column, row, str(cells), ha="center", va="center", fontsize=7, color=colour)
+        _framed(axes, row, column, found["mapping"][rows[row]]["class"], columns[column], found["classes"])
+    axes.set_xticks(range(len(columns)), [taxonomy.cell_type(name).label for name in columns], rotation=90, fontsize=8)
+    axes.set_yticks(range(len(rows)), [taxonomy.cell_type(name).label for name in rows], fontsize=8)
+    axes.set(xlabel="Answer", ylabel="Annotation", title=title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def _framed(axes: Any, row: int, column: int, target: str | None, answer: str, classes: Sequence[str]) -> None:
+    from matplotlib.patches import Rectangle
+
+    said = taxonomy.coarsen(answer, classes) or answer
+    if target is None or not taxonomy.tolerated(target, said):
+        return
+    style = "-" if said == target else "--"
+    axes.add_patch(
+        Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=0.9, linestyle=style)
+    )

@@ -39,10 +39,11 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class CropSettings:
-    """How a crop is drawn. Ours; the published augmentation of Matek 2021 is `published()`.
+    """How a crop is drawn. Ours; `published()` is the augmentation of Matek 2021, `unchanged()` none at all.
 
     scale: factor of the size, drawn evenly in log. shift: of the side. shear: tangent. stain: strength of
-    `imaging.stain.perturbed`. The other colours: see `recoloured`.
+    `imaging.stain.perturbed`. The other colours: see `recoloured`. turn: largest angle in degrees, not mirrored; None
+    is any angle, mirrored every second time.
     """
 
     scale: tuple[float, float] = (0.85, 1.18)
@@ -56,6 +57,7 @@ class CropSettings:
     noise: float = 8.0
     erase: float = 0.15  # how often a piece of the window is painted over
     stain: float = 0.0
+    turn: float | None = None
 
 
 def published() -> CropSettings:
@@ -65,10 +67,13 @@ def published() -> CropSettings:
     et al. 2018; no other change of colour.
     """
     still = (1.0, 1.0)
-    plain_colours = {"saturation": still, "contrast": still, "brightness": still}
-    return CropSettings(
-        scale=still, shift=0.25, shear=0.2, **plain_colours, tint=0.0, blur=0.0, noise=0.0, erase=0.0, stain=0.05
-    )
+    return CropSettings(still, 0.25, 0.2, still, still, still, tint=0.0, blur=0.0, noise=0.0, erase=0.0, stain=0.05)
+
+
+def unchanged() -> CropSettings:
+    """Every crop as it is, every time."""
+    still = (1.0, 1.0)
+    return CropSettings(still, 0.0, 0.0, still, still, still, tint=0.0, blur=0.0, noise=0.0, erase=0.0, turn=0.0)
 
 
 def load_crops(
@@ -145,9 +150,10 @@ def draw(crop: Crop, side: int, zoom: float, settings: CropSettings, rng: np.ran
 
     zoom: pixels of the result per pixel of the crop, below 1 while training runs at a lower resolution.
     """
-    angle = rng.uniform(0, 2 * np.pi)
+    turned = None if settings.turn is None else np.radians(settings.turn)
+    angle = rng.uniform(0, 2 * np.pi) if turned is None else rng.uniform(-turned, turned)
     factor = zoom * np.exp(rng.uniform(*np.log(settings.scale)))
-    mirror = 1.0 if rng.random() < 0.5 else -1.0
+    mirror = 1.0 if turned is not None or rng.random() < 0.5 else -1.0
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shear = np.array([[1.0, rng.uniform(-settings.shear, settings.shear)], [0.0, 1.0]])
     linear = factor * turn @ shear @ np.diag([mirror, 1.0])
