@@ -25,10 +25,17 @@ def add(app: typer.Typer) -> None:
     app.add_typer(family, name="crossval")
 
 
+def say(sentence: str) -> None:
+    """On standard error, where results are not."""
+    typer.echo(sentence, err=True)
+
+
 def matek(
     data: Annotated[list[Path], typer.Option(help="Folder of single cells; may be given several times.")],
     out: common.Out,
-    preset: Annotated[str, typer.Option(help="two-cores (90 minutes), paper, or glance (minutes).")] = "two-cores",
+    preset: Annotated[
+        str, typer.Option(help="two-cores (up to 90 minutes), paper (days), or glance (minutes).")
+    ] = "two-cores",
     models: Annotated[
         str | None,
         typer.Option(help="In place of the preset's: resnext50, sequential, residual, timm:NAME, handcrafted; commas."),
@@ -43,7 +50,10 @@ def matek(
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> int:
-    """Matek 2021: stratified fivefold cross-validation, Table 1, Figures 2 and 3B; goes on where it was stopped."""
+    """Matek 2021: stratified fivefold cross-validation, Table 1, Figures 2 and 3B; goes on where it was stopped.
+
+    Its parts are timed first, and it says how long it will take on this machine.
+    """
     with common.needs_training():
         from myelos.models.module import use_threads
         from myelos.protocols import matek as protocol
@@ -62,7 +72,9 @@ def matek(
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     use_threads(threads)
     with common.needs_training(), common.progress_bars() as progress:
-        result = protocol.crossval(data, out, settings=settings, scheme=scheme, overwrite=overwrite, progress=progress)
+        result = protocol.crossval(
+            data, out, settings=settings, scheme=scheme, overwrite=overwrite, progress=progress, announce=say
+        )
     if as_json:
         common.print_json(result)
     else:

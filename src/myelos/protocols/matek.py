@@ -114,11 +114,13 @@ def crossval(
     scheme: str | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run the protocol and write `crossval.md`, `crossval.json`, figures and the answers for every cell.
 
-    Returns what `crossval.json` holds. Raises LabelError where the data cannot be divided, ResultError where `out` is
-    finished or holds the answers of other settings or cells.
+    announce: is told in a sentence, before anything is trained, how long it will take. Returns what `crossval.json`
+    holds. Raises LabelError where the data cannot be divided, ResultError where `out` is finished or holds the answers
+    of other settings or cells.
     """
     from myelos.protocols import matek_report
     from myelos.protocols.matek_models import answers
@@ -130,6 +132,8 @@ def crossval(
     study = divided(data, settings, scheme)
     check_same(study, settings, out)
     jobs = [(model, one) for one in rounds(study, settings) for model in _models(settings, one)]
+    if announce:
+        announce(_foretold(study, settings, jobs, out, tell))
     for done, (model, one) in enumerate(jobs):
         tell("models of folds", done, len(jobs))
         path = answers_file(out, model, one)
@@ -140,6 +144,14 @@ def crossval(
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     write_run(out, {"command": "crossval matek", "version": __version__, "settings": asdict(settings)})
     return result
+
+
+def _foretold(study: Study, settings: Preset, jobs: Sequence[tuple[str, Round]], out: Path, progress: Progress) -> str:
+    from myelos.protocols.matek_time import expected, in_words
+
+    left = sum(not answers_file(out, model, one).exists() for model, one in jobs)
+    time = in_words(expected(study, settings, jobs, out, progress)) if left else "no time"
+    return f"{len(study.records)} cells of {len(study.types)} types; {left} of {len(jobs)} models to go: {time}."
 
 
 def divided(data: Sequence[Path], settings: Preset, scheme: str | None = None) -> Study:

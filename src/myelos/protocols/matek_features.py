@@ -19,6 +19,7 @@ from myelos.tables import write_bytes
 from myelos.training.crops import extended
 
 BLOCK = 500  # cells in one file of features: what a killed run loses
+THREADS = 2
 REACH = 21.5  # µm, the width of the published images: 250 pixels of 0.086 µm
 
 
@@ -45,7 +46,7 @@ def handcrafted_answers(
 
 
 def all_features(study: Study, settings: Preset, out: Path, progress: Progress) -> NDArray[np.float32]:
-    """(N, F) of all cells of the study, on all cores; blocks of cells are kept and read again by a later call."""
+    """(N, F) of all cells of the study, on two cores; blocks of cells are kept and read again by a later call."""
     from concurrent.futures import ThreadPoolExecutor
 
     from safetensors.numpy import load_file, save
@@ -54,20 +55,20 @@ def all_features(study: Study, settings: Preset, out: Path, progress: Progress) 
     folder.mkdir(parents=True, exist_ok=True)
     blocks = []
     total = len(study.records)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for first in range(0, total, BLOCK):
             path = folder / f"{first:07d}.safetensors"
             if not path.exists():
                 progress("features", first, total)
                 part = study.records[first : first + BLOCK]
-                rows = list(pool.map(lambda record: features(_window(record, settings)), part))
+                rows = list(pool.map(lambda record: features(feature_window(record, settings)), part))
                 write_bytes(path, save({"features": np.stack(rows)}))
             blocks.append(load_file(path)["features"])
     progress("features", total, total)
     return np.concatenate(blocks)
 
 
-def _window(record: CellRecord, settings: Preset) -> Image:
+def feature_window(record: CellRecord, settings: Preset) -> Image:
     """(128, 128, 3): what features are measured on, whatever the networks see."""
     mpp = REACH / SIDE
     own = at_scale(record, replace(settings, mpp=mpp, side=SIDE))

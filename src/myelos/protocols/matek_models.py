@@ -29,10 +29,10 @@ def answers(
 
         return handcrafted_answers(one, study, settings, out, progress)
     crops = crops_of(study, settings, progress)
-    outputs = (*study.types, settings.doubled) if settings.doubled in study.types else study.types
+    outputs = outputs_of(study, settings)
     folder = out / "checkpoints" / f"{model.replace(':', '-')}.{one.name}"
     network = train_network(
-        [_labelled(crops[index], outputs) for index in one.train],
+        [labelled(crops[index], outputs) for index in one.train],
         types=len(outputs),
         side=settings.side,
         settings=training(model, settings, cells=len(one.train), types=len(study.types)),
@@ -114,6 +114,11 @@ def at_scale(record: CellRecord, settings: Preset) -> CellRecord:
     return replace(record, mpp=settings.mpp * settings.side / min(probe(record.path)))
 
 
-def _labelled(crop: Crop, outputs: Sequence[str]) -> Crop:
+def outputs_of(study: Study, settings: Preset) -> tuple[str, ...]:
+    """What the outputs of a network stand for: every type once, and the doubled one again."""
+    return (*study.types, settings.doubled) if settings.doubled in study.types else study.types
+
+
+def labelled(crop: Crop, outputs: Sequence[str]) -> Crop:
     """The crop with its label among the outputs: its own type alone, however the taxonomy nests the types."""
     return replace(crop, allowed=np.array([output == crop.cell_type for output in outputs]))

@@ -16,7 +16,7 @@ from myelos.metrics.agreement import confusion_matrix
 from myelos.metrics.classification import evaluate
 from myelos.metrics.mcnemar import mcnemar
 from myelos.protocols import matek_figures
-from myelos.protocols.matek import SPLIT, Preset, Study, answers_file, paper, read_answers
+from myelos.protocols.matek import HANDCRAFTED, SPLIT, Preset, Study, answers_file, paper, preset, read_answers
 from myelos.tables import write_bytes, write_json
 
 FIGURES = ("precision", "recall", "tolerant_precision", "tolerant_recall")
@@ -31,7 +31,7 @@ def write(study: Study, settings: Preset, out: Path) -> dict[str, Any]:
     result: dict[str, Any] = {
         "protocol": "Matek 2021",
         "preset": settings.name,
-        "published_preset_run": settings.name == "paper",
+        "published_preset_run": settings == preset("paper"),
         "cells": len(study.records),
         "types": {name: sum(r.cell_type == name for r in study.records) for name in study.types},
         "left_out": study.left_out,
@@ -148,6 +148,7 @@ def page(result: Mapping[str, Any], settings: Preset) -> str:
         *[line for model in settings.models for line in _table(result, model)],
         *_split_lines(result),
         *_tests("McNemar's test, all folds", result["mcnemar"]),
+        *_better(result),
         "## Figures",
         "",
         *[f"![Confusion matrix of {model}](figures/confusion-{model.replace(':', '-')}-all-folds.png)\n"
@@ -162,6 +163,22 @@ def page(result: Mapping[str, Any], settings: Preset) -> str:
     return "\n".join(lines)
 
 
+def _better(result: Mapping[str, Any]) -> list[str]:
+    """What Figure 3B is there to show: where handcrafted features find more than every network does."""
+    models = result["models"]
+    if HANDCRAFTED not in models or len(models) < 2:
+        return []
+
+    def found(model: str, name: str) -> float:
+        return float(models[model]["classes"][name]["tolerant_recall"][0] or 0.0)
+
+    networks = [model for model in models if model != HANDCRAFTED]
+    ours = [n for n in result["types"] if all(found(HANDCRAFTED, n) > found(model, n) for model in networks)]
+    theirs = ", ".join(paper()["figure3"]["features_better"])
+    lines = f"Types of which handcrafted features find more (tolerant recall): {', '.join(ours) or 'none'}."
+    return ["## Handcrafted features and networks (Figure 3B)", "", f"{lines} As published: {theirs}.", ""]
+
+
 def _drawn(settings: Preset) -> str:
     if settings.images:
         return f"{settings.images} images drawn for each network."
@@ -171,7 +188,7 @@ def _drawn(settings: Preset) -> str:
 
 def _not_run(settings: Preset) -> list[str]:
     """What the published protocol has and this run has not."""
-    if settings.name == "paper":
+    if settings == preset("paper"):
         return []
     full = paper()["presets"]["paper"]
     return [
@@ -197,7 +214,8 @@ def _table(result: Mapping[str, Any], model: str) -> list[str]:
     lines = [
         f"## {model}",
         "",
-        "| type | images | precision tolerant | recall tolerant | precision strict | recall strict | published: images "
+        "| type | images | precision tolerant | recall tolerant | precision strict | recall strict | ResNeXt-50 as "
+        "published: images "
         "| precision tolerant | recall tolerant | precision strict | recall strict |",
         "| --- |" + " --: |" * 10,
     ]

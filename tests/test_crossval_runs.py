@@ -1,0 +1,114 @@
+"""Cross-validation after Matek 2021 as a run: told beforehand, killed and taken up again, on blood of Munich too."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cell_sets import cell, save
+
+pytest.importorskip("torch")
+
+from myelos.protocols import matek
+from myelos.protocols.matek_report import _not_run
+from myelos.protocols.matek_time import expected, in_words
+
+TINTS = {"MYO": (0, 0, 0), "NGS": (40, 0, -40), "LYT": (-50, 30, 0)}
+
+
+@pytest.fixture(scope="module")
+def blood(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layout of AML-Cytomorphology_LMU: TIFF with alpha, annotations in a table; seven cells of three types."""
+    folder, lines = tmp_path_factory.mktemp("lmu"), []
+    for code, tint in TINTS.items():
+        for index in range(1, 8):
+            rgb = np.clip(cell(index + sum(map(ord, code)), 400) + np.array(tint), 0, 255).astype(np.uint8)
+            alpha = np.full((400, 400, 1), 255, np.uint8)
+            save(folder / "AML" / code / f"{code}_{index:04d}.tiff", np.concatenate([rgb, alpha], 2))
+            lines.append(f"{code}/{code}_{index:04d}.tiff {code} nan nan")
+    (folder / "annotations.dat").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def small(**changes: Any) -> matek.Preset:
+    preset = replace(matek.preset("glance"), side=32, mpp=0.672, images=400, batch=16, folds=3, least=3, selected=20)
+    return replace(preset, **changes)
+
+
+def silent(_stage: str, _done: int, _total: int) -> None:
+    pass
+
+
+def test_it_runs_on_the_blood_of_munich(blood: Path, tmp_path: Path) -> None:
+    result = matek.crossval([blood], tmp_path / "out", settings=small(models=("handcrafted",)))
+    assert result["types"] == {"segmented_neutrophil": 7, "lymphocyte": 7, "myeloblast": 7}
+    assert result["models"]["handcrafted"]["accuracy"][0] > 0.5
+    assert "| myeloblast | 7 |" in (tmp_path / "out" / "crossval.md").read_text()
+
+
+def test_it_is_told_beforehand_and_goes_on_in_the_middle_of_a_training(
+    blood: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at the 14th step of the second network: the run that goes on ends as one that ran through."""
+    from myelos.training.cell_loop import CellTrainingSettings
+
+    monkeypatch.setattr(
+        "myelos.protocols.matek_models.CellTrainingSettings", lambda: CellTrainingSettings(checkpoint_every=5)
+    )
+    settings = small(models=("sequential",))
+
+    class KilledError(Exception):
+        pass
+
+    def kill(stage: str, done: int, _total: int) -> None:
+        if stage == "sequential, fold-2" and done == 14:
+            raise KilledError
+
+    told: list[str] = []
+    whole = matek.crossval([blood], tmp_path / "whole", settings=settings, announce=told.append)
+    assert told == ["21 cells of 3 types; 3 of 3 models to go: about 1 minute."]
+    with pytest.raises(KilledError):
+        matek.crossval([blood], tmp_path / "killed", settings=settings, progress=kill)
+    seen: list[int] = []
+
+    def note(stage: str, done: int, _total: int) -> None:
+        if stage == "sequential, fold-2":
+            seen.append(done)
+
+    again = matek.crossval([blood], tmp_path / "killed", settings=settings, progress=note, announce=told.append)
+    assert "2 of 3 models to go" in told[1]
+    assert seen[0] == 11  # ten steps were kept
+    assert json.dumps(again) == json.dumps(whole)
+    for fold in range(3):
+        name = f"answers/sequential.fold-{fold + 1}.csv"
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_has_answers_takes_no_time_and_longer_trainings_take_longer(blood: Path, tmp_path: Path) -> None:
+    settings = small(models=("sequential",))
+    study = matek.divided([blood], settings)
+    jobs = [("sequential", one) for one in matek.rounds(study, settings)]
+    longer = replace(settings, images=400 * settings.images)
+    short, long = (expected(study, one, jobs, tmp_path, silent) for one in (settings, longer))
+    assert 0 < 20 * short < long
+    for model, one in jobs:
+        matek.write_answers(matek.answers_file(tmp_path, model, one), study, one, np.ones((len(one.test), 3)) / 3)
+    assert expected(study, settings, jobs, tmp_path, silent) == 0
+
+
+def test_minutes_and_hours() -> None:
+    assert in_words(5) == "about 1 minute"
+    assert in_words(3480) == "about 58 minutes"
+    assert in_words(40_000) == "about 11 hours"
+
+
+def test_a_changed_paper_preset_is_not_the_paper_s() -> None:
+    paper = matek.preset("paper")
+    assert _not_run(paper) == []
+    assert "**not run**" in _not_run(replace(paper, epochs=1))[0]
+    assert "**not run**" in _not_run(matek.preset("two-cores"))[0]
