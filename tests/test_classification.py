@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from myelos import taxonomy
 from myelos.classification.evaluate import figures, into_classes, predictions, scheme_classes
-from myelos.classification.judging import judge_files
+from myelos.classification.judging import judge_files, look_of_folders
 from myelos.classification.opinion import adopt, unfit
 from myelos.cli import main
 from myelos.datasets.cell_splits import split_cells
@@ -329,6 +329,49 @@ def test_evaluate_classifier_prints_json(trained: Path, capsys: pytest.CaptureFi
     assert result["images"] == 72
     assert result["accuracy"] > 0.8
     assert set(result["classes"]) <= set(taxonomy.SCHEMES["wbc5"].types)
+
+
+def test_external_validation_counts_what_is_shown_refused_and_not_mapped(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cells of another laboratory, one type of which the model cannot say: 4 of 16 are not mapped."""
+    data = class_folders(tmp_path / "others", 4, seed=9)
+    (data / "eosinophil").rename(data / "plasma_cell")
+    class_folders(tmp_path / "more", 4, seed=11)
+    (tmp_path / "more" / "eosinophil").rename(data / "eosinophil")
+    command = ["evaluate", "classifier", "--external", "--data", str(data), "--mpp", "0.15", "--json"]
+    capsys.readouterr()
+    assert run([*command, "--model", str(trained / "run" / "tiny.safetensors")]) == 0
+    result = json.loads(capsys.readouterr().out)
+    refused = result["mapping"]["plasma_cell"]["refused"]
+    assert result["images"] == 16 == result["shown"] + result["refused"] + result["not_mapped"]
+    assert (result["mapping"]["plasma_cell"]["class"], result["not_mapped"]) == (None, 4 - refused)
+    assert result["figures"]["cells"] == result["shown"]
+    assert run([*command[:-1], "--model", str(trained / "run" / "tiny.safetensors")]) == 0
+    assert "not mapped" in capsys.readouterr().out
+
+
+def test_the_stain_of_foreign_cells_is_brought_to_that_of_others(tmp_path: Path) -> None:
+    """Cells stained half as strongly, in three inks, which two stains explain in part: nearer to the others."""
+    own, foreign = class_folders(tmp_path / "own", 6, seed=5), class_folders(tmp_path / "foreign", 6, seed=5)
+    for path in foreign.rglob("*.png"):
+        pale = 255 * np.sqrt(cv2.imread(str(path)) / 255)
+        cv2.imwrite(str(path), np.rint(pale).astype(np.uint8))
+    middles: dict[str, list[NDArray[np.float64]]] = {}
+    like = look_of_folders([own], Scripted(), mpp=0.15)
+    for name, folder, look in (("own", own, None), ("foreign", foreign, None), ("brought", foreign, like)):
+        seen = middles.setdefault(name, [])
+
+        class Watching(Scripted):
+            def __call__(self, crops: Sequence[NDArray[np.uint8]], seen: list = seen) -> NDArray[np.float32]:
+                half = self.side // 2
+                seen += [crop[half - 4 : half + 4, half - 4 : half + 4].mean(axis=(0, 1)) for crop in crops]
+                return super().__call__(crops)
+
+        records = sorted(read_cells(folder)[0], key=lambda record: str(record.path.relative_to(folder)))
+        assert len(predictions(records, Watching(), mpp=0.15, like=look)[1]) == 18
+    apart = {name: np.abs(np.stack(seen) - np.stack(middles["own"])).mean() for name, seen in middles.items()}
+    assert apart["brought"] < 0.75 * apart["foreign"]
 
 
 def test_a_classifier_is_no_detector(trained: Path) -> None:

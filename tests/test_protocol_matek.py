@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cell_sets import choi
 from myelos.datasets.cell_splits import cell_folds
 from myelos.datasets.cells import CellRecord
 from myelos.metrics.mcnemar import mcnemar
@@ -150,7 +151,8 @@ def test_folds_hang_on_content_alone(cells: Path) -> None:
 def run(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, matek.Preset]:
     out = tmp_path_factory.mktemp("crossval") / "out"
     settings = replace(matek.preset("glance"), side=32, mpp=0.1935, images=720, batch=24, folds=3, selected=30)
-    matek.crossval([cells], out, settings=settings, scheme="mll21")
+    others = choi(out.parent / "choi")
+    matek.crossval([cells], out, settings=settings, scheme="mll21", external=[others])
     return out, settings
 
 
@@ -186,6 +188,35 @@ def test_handcrafted_features_have_their_control_on_the_same_split(run: tuple[Pa
     assert (out / "models" / "handcrafted.split-70-30.safetensors").is_file()
 
 
+def test_external_validation_counts_as_figure_4(run: tuple[Path, matek.Preset]) -> None:
+    """Choi's layout, five images of five types: only the myeloblast has a class among those that were learned."""
+    out, settings = run
+    own = json.loads((out / "crossval.json").read_text())["external"]
+    assert set(own) == {"sequential"}
+    found = own["sequential"]
+    assert (found["images"], found["refused"], found["not_mapped"], found["shown"]) == (5, 0, 4, 1)
+    assert found["mapping"]["myeloblast"]["class"] == "blast"
+    assert found["mapping"]["promyelocyte"] == {
+        "class": None, "cells": 1, "refused": 0, "shown": 0, "right": 0, "tolerated": 0,
+    }  # fmt: skip
+    text = (out / "crossval.md").read_text()
+    assert "| ResNeXt-50 as published, Choi et al. | 627 | 247 | 0 | 380 |" in text
+    assert "| promyelocyte | not mapped | 1 | 0 | 0 | 0 | 0 |" in text
+    assert cv2.imread(str(out / "figures" / "figure-4-sequential.png")) is not None
+    for fold in range(settings.folds):
+        assert len(matek.read_answers(out / "answers" / f"sequential.external-fold-{fold + 1}.csv")[0]) == 5
+
+
+def test_another_set_added_later_is_refused(cells: Path, tmp_path: Path) -> None:
+    """The networks are gone when they have answered; a run without the other set cannot be asked about it."""
+    from myelos.errors import ResultError
+
+    study = replace(matek.divided([cells], matek.preset("glance"), "mll21"), external=tuple(records_of(cells)[:3]))
+    (tmp_path / "answers").mkdir()
+    with pytest.raises(ResultError, match="no answers on"):
+        matek.check_same(study, matek.preset("glance"), tmp_path)
+
+
 def test_every_cell_is_named_once_by_a_network_that_did_not_see_it(run: tuple[Path, matek.Preset]) -> None:
     out, settings = run
     folds = {row["file"]: row["fold"] for row in csv.DictReader((out / "folds.csv").open())}
@@ -203,7 +234,7 @@ def test_a_killed_run_goes_on_with_what_it_has(cells: Path, run: tuple[Path, mat
     before = (out / "crossval.json").read_bytes()
     (out / "run.json").unlink()
     (out / "answers" / "sequential.fold-3.csv").unlink()
-    matek.crossval([cells], out, settings=settings, scheme="mll21")
+    matek.crossval([cells], out, settings=settings, scheme="mll21", external=[out.parent / "choi"])
     assert (out / "answers" / "sequential.fold-1.csv").stat().st_mtime_ns == kept
     assert (out / "crossval.json").read_bytes() == before
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from myelos.detection.prepare import POOLED, read_rgb, spread
 from myelos.errors import InputError, UsageError
 from myelos.imaging.appearance import AppearanceSettings, normalise
 from myelos.imaging.crops import Image, cell_window, window
+from myelos.imaging.matching import Look, look_of, matched
 from myelos.imaging.scale import estimate_mpp
 from myelos.metrics.agreement import cohen_kappa, confusion_matrix
 from myelos.metrics.calibration import expected_calibration_error
@@ -23,6 +26,7 @@ from myelos.metrics.classification import evaluate
 from myelos.models.types import Classifier
 
 Aside = list[dict[str, str]]
+_LOOKED_AT = 200  # cells that tell the look of a source
 
 
 def crop_of(
@@ -62,20 +66,24 @@ def predictions(
     classifier: Classifier,
     *,
     mpp: float | None = None,
+    like: Look | None = None,
     progress: Callable[[int, int], None] | None = None,
     batch: int = 64,
 ) -> tuple[NDArray[np.float32], list[int], Aside]:
     """(N, T) probabilities of the records that can be read, their indices, and the others with their reasons.
 
-    mpp: µm/px of records that do not say it; where that is unknown too, it is taken from their red cells.
+    mpp: µm/px of records that do not say it; where that is unknown too, it is taken from their red cells. like: the
+    look whose stain the cells of each source are brought to, such as `look_of_cells` of a classifier's training cells.
     """
     rows, kept, aside = [], [], []
     waiting: list[Image] = []
     scales = scales_of(records, mpp)
+    cut = partial(_cut, scales=scales, classifier=classifier)
+    looks = _looks(records, cut) if like else {}
     for index, record in enumerate(records):
         try:
-            own = record.mpp or scales[record.source]
-            waiting.append(crop_of(record, mpp=own, to_mpp=classifier.mpp, side=classifier.side))
+            crop = cut(record)
+            waiting.append(matched(crop, looks[record.source], like, background=False) if like else crop)
             kept.append(index)
         except (InputError, cv2.error) as error:
             aside.append({"file": record.path.name, "reason": str(error)})
@@ -86,6 +94,33 @@ def predictions(
             progress(index + 1, len(records))
     empty = np.zeros((0, len(classifier.types)), np.float32)
     return (np.concatenate(rows) if rows else empty), kept, aside
+
+
+def look_of_cells(records: Sequence[CellRecord], classifier: Classifier, *, mpp: float | None = None) -> Look:
+    """The look of some of these cells as the classifier sees them; raises UsageError where it cannot be told."""
+    few = spread(records, _LOOKED_AT)
+    return _look(few, partial(_cut, scales=scales_of(few, mpp), classifier=classifier))
+
+
+def _cut(record: CellRecord, *, scales: Mapping[str, float], classifier: Classifier) -> Image:
+    own = record.mpp or scales[record.source]
+    return crop_of(record, mpp=own, to_mpp=classifier.mpp, side=classifier.side)
+
+
+def _looks(records: Sequence[CellRecord], cut: Callable[[CellRecord], Image]) -> dict[str, Look]:
+    sources: dict[str, list[CellRecord]] = {}
+    for record in records:
+        sources.setdefault(record.source, []).append(record)
+    return {source: _look(spread(own, _LOOKED_AT), cut) for source, own in sources.items()}
+
+
+def _look(records: Sequence[CellRecord], cut: Callable[[CellRecord], Image]) -> Look:
+    """What cannot be read is left out here: whoever names the cells says so."""
+    crops = []
+    for record in records:
+        with suppress(InputError, cv2.error):
+            crops.append(cut(record))
+    return look_of(crops)
 
 
 def scales_of(records: Sequence[CellRecord], mpp: float | None = None) -> dict[str, float]:

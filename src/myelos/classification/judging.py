@@ -12,25 +12,28 @@ import numpy as np
 
 from myelos import taxonomy
 from myelos.classification.asking import judge_question
-from myelos.classification.evaluate import Aside, figures, predictions, scheme_classes
+from myelos.classification.evaluate import Aside, figures, look_of_cells, predictions, scheme_classes
 from myelos.classification.questions import Question
 from myelos.datasets.cell_sets import read_cell_sets
 from myelos.datasets.cell_splits import PARTS, split_cells
 from myelos.datasets.cells import CellRecord
 from myelos.datasets.records import Fault
 from myelos.errors import InputError, LabelError, UsageError
+from myelos.imaging.matching import Look
+from myelos.metrics.external import map_predictions, summary
 from myelos.models.types import Classifier
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedCells:
     """What is judged on. part: only the cells that `split_cells` puts there, as the recipes of training do; scheme: the
-    classes to judge in; mpp: µm/px of sets that do not say."""
+    classes to judge in; mpp: µm/px of sets that do not say; stain_like: cells to whose stain these are brought."""
 
     folders: tuple[Path, ...]
     scheme: str | None = None
     part: str | None = None
     mpp: float | None = None
+    stain_like: tuple[Path, ...] = ()
 
 
 def judge(
@@ -54,7 +57,8 @@ def judge(
     if asked is not None:
         result = judge_question(records, classifier, asked, threshold=threshold, mpp=cells.mpp, progress=progress)
         return result | {"set_aside": [*_as_aside(faults), *result["set_aside"]]}
-    probabilities, kept, aside = predictions(records, classifier, mpp=cells.mpp, progress=progress)
+    like = look_of_folders(cells.stain_like, classifier, mpp=cells.mpp)
+    probabilities, kept, aside = predictions(records, classifier, mpp=cells.mpp, like=like, progress=progress)
     named = [records[index] for index in kept]
     return {"model": classifier.name} | figures(
         named,
@@ -64,6 +68,28 @@ def judge(
         threshold=classifier.threshold,
         aside=[*_as_aside(faults), *aside],
     )
+
+
+def judge_external(
+    cells: JudgedCells, classifier: Classifier, *, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """The classifier on cells labelled in another scheme, counted as Figure 4 of Matek 2021: see `metrics.external`.
+
+    Below its threshold for "unidentified" a cell counts as refused, too. What cannot be read is in `set_aside`.
+    """
+    records, faults = _read(cells.folders, cells.scheme or classifier.scheme)
+    records = part_of(records, cells.part)
+    like = look_of_folders(cells.stain_like, classifier, mpp=cells.mpp)
+    shares, kept, aside = predictions(records, classifier, mpp=cells.mpp, like=like, progress=progress)
+    said = [classifier.types[int(row.argmax())] if row.max() >= classifier.threshold else None for row in shares]
+    truth = [records[index].cell_type for index in kept]
+    mapped = map_predictions(truth, said, truth_types=set(truth), predicted_types=classifier.types)
+    return {"model": classifier.name} | summary(mapped, truth, said) | {"set_aside": [*_as_aside(faults), *aside]}
+
+
+def look_of_folders(folders: Sequence[Path], classifier: Classifier, *, mpp: float | None = None) -> Look | None:
+    """The look of the labelled cells of folders; None of none. mpp: µm/px of sets that do not say."""
+    return look_of_cells(read_cell_sets(folders)[0], classifier, mpp=mpp) if folders else None
 
 
 def part_of(records: Sequence[CellRecord], part: str | None) -> list[CellRecord]:

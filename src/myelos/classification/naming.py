@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myelos.classification.evaluate import Aside, predictions
+from myelos.classification.judging import look_of_folders
 from myelos.classification.questions import ANSWERS
 from myelos.datasets.cells import CellRecord
 from myelos.models.types import Classifier
@@ -50,13 +51,15 @@ def name_cells(
     classifier: Classifier,
     *,
     mpp: float | None = None,
+    stain_like: Sequence[Path] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Named:
     """Name the cell in the middle of each image. mpp: µm/px; from the red cells in sight where None.
 
-    Raises UsageError where no scale is known.
+    stain_like: folders of labelled cells to whose stain these are brought. Raises UsageError where no scale is known.
     """
     records = [CellRecord(path, "nucleated_cell", source=str(path.parent)) for path in paths]
-    given, kept, aside = predictions(records, classifier, mpp=mpp, progress=progress)
+    like = look_of_folders(stain_like, classifier, mpp=mpp)
+    given, kept, aside = predictions(records, classifier, mpp=mpp, like=like, progress=progress)
     read = tuple(paths[index] for index in kept)
     return Named(read, classifier.types, given, classifier.threshold, aside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ def classify(
         Path | None, typer.Option("-o", "--out", help="CSV file to write; without it the names are printed.")
     ] = None,
     mpp: common.Mpp = None,
+    stain_like: common.StainLike = None,
     threads: common.Threads = None,
     device: common.Device = "cpu",
     overwrite: common.Overwrite = False,
@@ -47,9 +49,8 @@ def classify(
     asked = read_card(find_model(model)).question
     classifier = (load_question if asked else load_classifier)(model, device=device, threads=threads)
     with common.progress_bars() as progress:
-        named = name_cells(
-            paths, classifier, mpp=mpp, progress=lambda done, total: progress("naming cells", done, total)
-        )
+        step = partial(progress, "naming cells")
+        named = name_cells(paths, classifier, mpp=mpp, stain_like=stain_like or (), progress=step)
     rows = named.answers() if asked else named.rows()
     if not rows:
         raise InputError("no image could be read", why="; ".join(item["reason"] for item in named.aside[:3]))

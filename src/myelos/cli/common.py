@@ -36,6 +36,10 @@ Question = Annotated[
     str | None, typer.Option(help="Yes or no in place of types: blast-character, healthy-smear or type:NAME.")
 ]
 OneType = Annotated[str | None, typer.Option(help="The same as --question type:NAME, for rare types: basophil.")]
+StainLike = Annotated[
+    list[Path] | None,
+    typer.Option(help="Labelled cells to whose stain these are brought, such as a model's training cells."),
+]
 Threads = Annotated[int | None, typer.Option(help="Threads to use; all cores without it.")]
 Stitch = Annotated[
     str, typer.Option(help="How cells at the borders of tiles are joined: overlap, or wang (as in Wang 2022).")

@@ -41,6 +41,9 @@ def matek(
         typer.Option(help="In place of the preset's: resnext50, sequential, residual, timm:NAME, handcrafted; commas."),
     ] = None,
     scheme: Annotated[str | None, typer.Option(help="Label scheme of the codes, where they do not tell.")] = None,
+    external: Annotated[
+        list[Path] | None, typer.Option(help="Folder of another laboratory's cells, for Figure 4; may be repeated.")
+    ] = None,
     side: Annotated[int | None, typer.Option(help="Pixels of a crop; the part of the cell shown stays.")] = None,
     epochs: Annotated[float | None, typer.Option(help="In place of the preset's length.")] = None,
     batch: Annotated[int | None, typer.Option(help="Not in the paper.")] = None,
@@ -73,7 +76,14 @@ def matek(
     use_threads(threads)
     with common.needs_training(), common.progress_bars() as progress:
         result = protocol.crossval(
-            data, out, settings=settings, scheme=scheme, overwrite=overwrite, progress=progress, announce=say
+            data,
+            out,
+            settings=settings,
+            scheme=scheme,
+            external=external or (),
+            overwrite=overwrite,
+            progress=progress,
+            announce=say,
         )
     if as_json:
         common.print_json(result)

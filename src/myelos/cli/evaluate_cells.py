@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,11 +12,17 @@ from myelos.cli import common
 from myelos.errors import UsageError
 from myelos.wording import number_of
 
+if TYPE_CHECKING:
+    from myelos.classification.judging import JudgedCells
+    from myelos.classification.questions import Question
+
 EPILOG = """Examples:
 
 myelos evaluate classifier --data pbc_dib_cells --scheme pbc13 --model cells-blood --json
 
 myelos evaluate classifier --question blast-character --data mll_bone_marrow_cells --part test --model cells-marrow
+
+myelos evaluate classifier --external --data lmu_aml_cells --model cells-marrow
 
 myelos evaluate classifier --truth truth.csv --predictions said.csv --scheme mll21 --json
 """
@@ -40,6 +46,10 @@ def classifier(
         str | None,
         typer.Option(help="Only the cells that the split of the recipes puts there: train, choose or test."),
     ] = None,
+    external: Annotated[
+        bool, typer.Option("--external", help="Cells labelled in another scheme: what is shown, refused, not mapped.")
+    ] = False,
+    stain_like: common.StainLike = None,
     mpp: common.Mpp = None,
     threads: common.Threads = None,
     device: common.Device = "cpu",
@@ -47,7 +57,8 @@ def classifier(
 ) -> int:
     """Accuracy, precision, recall and F1 by type, strict and tolerant, kappa and calibration.
 
-    With --question or --one-type, or a model of one: area under the ROC curve, sensitivity, specificity.
+    With --external: counted as Figure 4 of Matek 2021. With --question or --one-type, or a model of one: area under the
+    ROC curve, sensitivity, specificity.
     """
     if bool(data) == bool(truth) or (data and not model) or bool(truth) != bool(predictions):
         raise UsageError(
@@ -61,25 +72,48 @@ def classifier(
 
         result = judge_files(truth, predictions, scheme=scheme)
     else:
-        from myelos.classification.asking import own_question
-        from myelos.classification.judging import JudgedCells, judge
-        from myelos.models import find, load_classifier, load_question, read_card
+        from myelos.classification.judging import JudgedCells
 
         common.check_mpp(mpp)
-        card = read_card(find(str(model)))
-        asked = own_question(card, asked)
-        loaded = (load_question if card.question else load_classifier)(str(model), device=device, threads=threads)
-        cells = JudgedCells(tuple(data or ()), scheme=scheme, part=part, mpp=mpp)
-        with common.progress_bars() as progress:
-            step = partial(progress, "naming cells")
-            result = judge(cells, loaded, asked, threshold=threshold, progress=step)
+        cells = JudgedCells(tuple(data or ()), scheme=scheme, part=part, mpp=mpp, stain_like=tuple(stain_like or ()))
+        result = _by_model(
+            cells, str(model), asked, external=external, threshold=threshold, device=device, threads=threads
+        )
     if as_json:
         common.print_json(result)
     elif "question" in result:
         show_answers(result)
+    elif external:
+        show_external(result)
     else:
         show(result)
     return 3 if result["set_aside"] else 0
+
+
+def _by_model(
+    cells: JudgedCells,
+    model: str,
+    asked: Question | None,
+    *,
+    external: bool,
+    threshold: float | None,
+    device: str,
+    threads: int | None,
+) -> dict[str, Any]:
+    from myelos.classification.asking import own_question
+    from myelos.classification.judging import judge, judge_external
+    from myelos.models import find, load_classifier, load_question, read_card
+
+    card = read_card(find(model))
+    asked = own_question(card, asked)
+    if asked and (external or cells.stain_like):
+        raise UsageError("--external and --stain-like judge types, and a question has none")
+    loaded = (load_question if card.question else load_classifier)(model, device=device, threads=threads)
+    with common.progress_bars() as progress:
+        step = partial(progress, "naming cells")
+        if external:
+            return judge_external(cells, loaded, progress=step)
+        return judge(cells, loaded, asked, threshold=threshold, progress=step)
 
 
 def show_answers(result: dict[str, Any]) -> None:
@@ -98,6 +132,27 @@ def show_answers(result: dict[str, Any]) -> None:
     Console().print(table)
     if result["set_aside"]:
         typer.echo(f"set aside: {len(result['set_aside'])} (--json names them)")
+
+
+def show_external(result: dict[str, Any]) -> None:
+    """What became of the cells of each label, as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("annotated", "judged as", "cells", "refused", "shown", "right", "right, tolerant")
+    for name, row in result["mapping"].items():
+        numbers = (str(row[key]) for key in ("cells", "refused", "shown", "right", "tolerated"))
+        table.add_row(name, row["class"] or "not mapped", *numbers)
+    Console().print(table)
+    typer.echo(
+        f"{number_of(result['images'], 'cell')}: {result['shown']} shown, {result['refused']} refused, "
+        f"{result['not_mapped']} not mapped; of the shown"
+    )
+    figures = result["figures"]
+    for key, value in (("accuracy", figures["accuracy"]), ("macro F1", figures["macro"]["f1"]),
+                       ("accuracy, tolerant", figures["tolerant_accuracy"]),
+                       ("macro F1, tolerant", figures["macro"]["tolerant_f1"])):  # fmt: skip
+        typer.echo(f"{key}: {_number(value)}")
 
 
 def show(result: dict[str, Any]) -> None:

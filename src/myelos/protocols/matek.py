@@ -13,7 +13,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -32,7 +32,9 @@ from myelos.tables import prepare, write_bytes, write_run
 
 Progress = Callable[[str, int, int], None]
 HANDCRAFTED, SPLIT = "handcrafted", "split-70-30"
-SETTINGS, FOLDS = "settings.json", "folds.csv"
+SETTINGS, FOLDS, OTHERS = "settings.json", "folds.csv", "external.csv"
+EXTERNAL = "external"
+_ANEW = "Pass --overwrite to start anew, or another -o"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ class Round:
 @dataclass(frozen=True, slots=True)
 class Study:
     """The cells of a protocol. units: what shares a patient or is a near-duplicate has one number. left_out: types with
-    too few units, and their numbers of cells. faults: images and labels that were set aside."""
+    too few units, and their numbers of cells. faults: images and labels that were set aside. external: cells of other
+    sets, about which the networks of all folds are asked."""
 
     records: tuple[CellRecord, ...]
     units: tuple[int, ...]
@@ -87,6 +90,7 @@ class Study:
     types: tuple[str, ...]
     left_out: dict[str, int]
     faults: tuple[Fault, ...]
+    external: tuple[CellRecord, ...] = ()
 
 
 @cache
@@ -112,15 +116,16 @@ def crossval(
     *,
     settings: Preset,
     scheme: str | None = None,
+    external: Sequence[Path] = (),
     overwrite: bool = False,
     progress: Progress | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run the protocol and write `crossval.md`, `crossval.json`, figures and the answers for every cell.
 
-    announce: is told in a sentence, before anything is trained, how long it will take. Returns what `crossval.json`
-    holds. Raises LabelError where the data cannot be divided, ResultError where `out` is finished or holds the answers
-    of other settings or cells.
+    external: folders of another laboratory, for Figure 4. announce: is told in a sentence, before anything is trained,
+    how long it will take. Returns what `crossval.json` holds. Raises LabelError where the data cannot be divided,
+    ResultError where `out` is finished or holds the answers of other settings or cells.
     """
     from myelos.protocols import matek_report
     from myelos.protocols.matek_models import answers
@@ -129,7 +134,7 @@ def crossval(
     if overwrite and (out / SETTINGS).exists():
         shutil.rmtree(out)
     prepare(out, overwrite=overwrite)
-    study = divided(data, settings, scheme)
+    study = replace(divided(data, settings, scheme), external=_others(external))
     check_same(study, settings, out)
     jobs = [(model, one) for one in rounds(study, settings) for model in _models(settings, one)]
     if announce:
@@ -138,7 +143,8 @@ def crossval(
         tell("models of folds", done, len(jobs))
         path = answers_file(out, model, one)
         if not path.exists():
-            write_answers(path, study, one, answers(model, one, study, settings, out, tell))
+            cells = [study.records[index] for index in one.test]
+            write_answers(path, cells, study.types, answers(model, one, study, settings, out, tell))
     tell("models of folds", len(jobs), len(jobs))
     result = matek_report.write(study, settings, out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
@@ -152,6 +158,10 @@ def _foretold(study: Study, settings: Preset, jobs: Sequence[tuple[str, Round]],
     left = sum(not answers_file(out, model, one).exists() for model, one in jobs)
     time = in_words(expected(study, settings, jobs, out, progress)) if left else "no time"
     return f"{len(study.records)} cells of {len(study.types)} types; {left} of {len(jobs)} models to go: {time}."
+
+
+def _others(folders: Sequence[Path]) -> tuple[CellRecord, ...]:
+    return tuple(read_cell_sets(folders)[0]) if folders else ()
 
 
 def divided(data: Sequence[Path], settings: Preset, scheme: str | None = None) -> Study:
@@ -213,12 +223,17 @@ def check_same(study: Study, settings: Preset, out: Path) -> None:
         writer.writerow([f"{record.source}/{record.path.name}", record.cell_type, unit, fold + 1])
     content = json.loads(json.dumps(asdict(settings)))
     written = {SETTINGS: json.dumps(content, indent=2) + "\n", FOLDS: table.getvalue()}
+    if study.external:
+        written[OTHERS] = "".join(f"{r.source}/{r.path.name},{r.cell_type}\n" for r in study.external)
+        if not (out / OTHERS).exists() and (out / "answers").exists():
+            why = "a network is not kept when it has answered"
+            raise ResultError(f"{out} has no answers on {study.external[0].source}", why=why, remedy=_ANEW)
     for name, text in written.items():
         path = out / name
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise ResultError(
                 f"{out} holds answers of other {'settings' if name == SETTINGS else 'cells'}",
-                remedy="Pass --overwrite to start anew, or another -o",
+                remedy=_ANEW,
             )
         if not path.exists():
             write_bytes(path, text.encode())
@@ -229,13 +244,15 @@ def answers_file(out: Path, model: str, one: Round | str) -> Path:
     return out / "answers" / f"{model.replace(':', '-')}.{name}.csv"
 
 
-def write_answers(path: Path, study: Study, one: Round, probabilities: NDArray[np.floating]) -> None:
-    """One row per cell of the round's test part: file, truth, answer and the probability of every type."""
+def write_answers(
+    path: Path, records: Sequence[CellRecord], types: Sequence[str], probabilities: NDArray[np.floating]
+) -> None:
+    """One row per cell: file, truth, answer and the probability of every type."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", "truth", "answer", *study.types])
-    for index, row in zip(one.test, probabilities, strict=True):
-        record, best = study.records[index], study.types[int(row.argmax())]
+    writer.writerow(["file", "truth", "answer", *types])
+    for record, row in zip(records, probabilities, strict=True):
+        best = types[int(row.argmax())]
         shown = [f"{value:.4f}" for value in row]
         writer.writerow([f"{record.source}/{record.path.name}", record.cell_type, best, *shown])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,6 +261,15 @@ def write_answers(path: Path, study: Study, one: Round, probabilities: NDArray[n
 
 def read_answers(path: Path) -> tuple[list[str], list[str]]:
     """Truth and answer of every cell of a round, in the order of its test part."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(path)
     return [row["truth"] for row in rows], [row["answer"] for row in rows]
+
+
+def read_probabilities(path: Path) -> NDArray[np.float64]:
+    """(N, types) of what `write_answers` wrote."""
+    return np.array([[float(value) for value in list(row.values())[3:]] for row in _rows(path)])
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

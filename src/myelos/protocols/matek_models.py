@@ -13,9 +13,20 @@ from numpy.typing import NDArray
 
 from myelos.datasets.cells import CellRecord
 from myelos.errors import InputError
-from myelos.protocols.matek import HANDCRAFTED, Preset, Progress, Round, Study
+from myelos.networks.cells import CellNetwork
+from myelos.protocols.matek import (
+    EXTERNAL,
+    HANDCRAFTED,
+    SPLIT,
+    Preset,
+    Progress,
+    Round,
+    Study,
+    answers_file,
+    write_answers,
+)
 from myelos.training.cell_loop import CellTrainingSettings, predict_crops, train_network
-from myelos.training.crops import Crop, CropSettings, load_crops, plain, published
+from myelos.training.crops import Crop, CropSettings, extended, load_crops, plain, published
 
 _CROPS: dict[tuple[int, float, int], list[Crop]] = {}  # of the study at hand: every fold uses the same
 
@@ -39,12 +50,28 @@ def answers(
         out=folder,
         report=lambda values: progress(f"{model}, {one.name}", int(values["step"]), int(values["steps"])),
     )
-    parts = [one.test[first : first + 512] for first in range(0, len(one.test), 512)]
-    logits = np.concatenate(
-        [predict_crops(network, np.stack([plain(crops[index], settings.side) for index in part])) for part in parts]
-    )
+    if study.external and one.name != SPLIT:
+        others = [external_crop(record, settings) for record in study.external]
+        path = answers_file(out, model, f"{EXTERNAL}-{one.name}")
+        write_answers(path, study.external, study.types, asked(network, others, outputs, study, settings))
+    found = asked(network, [crops[index] for index in one.test], outputs, study, settings)
     shutil.rmtree(folder, ignore_errors=True)
-    return as_types(logits, outputs, study.types)
+    return found
+
+
+def asked(
+    network: CellNetwork, crops: Sequence[Crop], outputs: Sequence[str], study: Study, settings: Preset
+) -> NDArray[np.float64]:
+    """(N, types) probabilities of crops."""
+    parts = [crops[first : first + 512] for first in range(0, len(crops), 512)]
+    logits = [predict_crops(network, np.stack([plain(crop, settings.side) for crop in part])) for part in parts]
+    return as_types(np.concatenate(logits), outputs, study.types)
+
+
+def external_crop(record: CellRecord, settings: Preset) -> Crop:
+    """A cell of another set, whatever its type."""
+    image = extended(at_scale(record, settings), mpp=settings.mpp, side=settings.side, scales={})
+    return Crop(image, np.zeros(0, bool), record.source, record.cell_type, record.path.name)
 
 
 def training(model: str, settings: Preset, *, cells: int, types: int) -> CellTrainingSettings:

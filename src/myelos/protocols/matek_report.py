@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from myelos.metrics.agreement import confusion_matrix
 from myelos.metrics.classification import evaluate
 from myelos.metrics.mcnemar import mcnemar
-from myelos.protocols import matek_figures
+from myelos.protocols import matek_external, matek_figures
 from myelos.protocols.matek import HANDCRAFTED, SPLIT, Preset, Study, answers_file, paper, preset, read_answers
 from myelos.tables import write_bytes, write_json
 
@@ -41,6 +41,7 @@ def write(study: Study, settings: Preset, out: Path) -> dict[str, Any]:
         "models": {model: summary(folds, study.types) for model, folds in by_model.items()},
         "mcnemar": compared(by_model),
         "split_70_30": _split(out, settings, study.types),
+        "external": matek_external.write_external(study, settings, out),
     }
     for model, folds in by_model.items():
         _matrices(out, model, folds, study.types)
@@ -148,6 +149,7 @@ def page(result: Mapping[str, Any], settings: Preset) -> str:
         *[line for model in settings.models for line in _table(result, model)],
         *_split_lines(result),
         *_tests("McNemar's test, all folds", result["mcnemar"]),
+        *matek_external.lines(result["external"]),
         *_better(result),
         "## Figures",
         "",
