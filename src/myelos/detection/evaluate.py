@@ -42,6 +42,23 @@ def evaluate_model(
     The result is that of `metrics.detection.evaluate`, with the number of `faults` of the labels.
     """
     records, faults = read_sets(data, scheme=scheme)
+    result = evaluate_records(
+        records, detector, mpp=mpp, settings=settings, appearance=appearance, threads=threads, progress=progress
+    )
+    return result | {"faults": len(faults)}
+
+
+def evaluate_records(
+    records: Sequence[FieldRecord],
+    detector: Detector,
+    *,
+    mpp: float | None = None,
+    settings: DetectionSettings | None = None,
+    appearance: AppearanceSettings | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """As `evaluate_model`, on annotated fields that were read before, such as one part of a split."""
     settings = replace(settings or DetectionSettings(), threshold=FLOOR)
     factors = common_factors(records, detector, mpp)
     load = _Loader(detector, settings, appearance or AppearanceSettings(), factors)
@@ -54,7 +71,7 @@ def evaluate_model(
             predictions.append((cells.xywh, cells.scores, [detector.types[i] for i in cells.types]))
         if progress:
             progress("reading", len(predictions), len(records))
-    return _by_source(records, predictions, detector.threshold) | {"faults": len(faults)}
+    return _by_source(records, predictions, detector.threshold)
 
 
 def evaluate_files(
