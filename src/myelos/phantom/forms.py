@@ -6,6 +6,7 @@ A DICOM folder is filled under a name that begins with a dot and gets its own wh
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from myelos.slides.dicom_study import Study, pydicom_or_remedy
 
 TIFF, DICOM = "tiff", "dicom"
 FORMS = (TIFF, DICOM)
+OURS = re.compile(r"level-\d+\.dcm|annotations/(regions|unlabelled|session-\d+|consensus)\.dcm")
 STAINS = {"may_gruenwald_giemsa": "May-Grünwald-Giemsa", "wright_giemsa": "Wright-Giemsa", "liu": "Liu"}
 
 
@@ -40,8 +42,9 @@ def check(path: Path, form: str, *, overwrite: bool) -> None:
 
 
 def _foreign(folder: Path) -> bool:
-    """Whether a folder holds anything that `annotating` and `dicom_write` do not write."""
-    return any(file.is_file() and file.suffix != ".dcm" for file in folder.rglob("*"))
+    """Whether a folder holds anything under a name that `annotating` and `dicom_write` do not give."""
+    names = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+    return not all(OURS.fullmatch(name) for name in names)
 
 
 @contextmanager
