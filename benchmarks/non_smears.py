@@ -24,6 +24,7 @@ from drawn_images import (
     text,
     through_jpeg,
 )
+from measured_images import relief_maps, scans
 
 PHOTOGRAPHS = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png",
@@ -135,8 +136,10 @@ DRAWN: dict[str, Callable[[Random, int], Iterator[tuple[str, Image]]]] = {
     "discs": discs,
     "other microscopy": other_microscopy,
     "charts": charts,
+    "relief maps": relief_maps,
+    "scans": scans,
 }
-HELD_OUT = frozenset({"other microscopy", "charts"})
+HELD_OUT = frozenset({"other microscopy", "charts", "relief maps", "scans"})
 
 
 def non_smears(data: Path, kind: str, seed: int, count: int) -> Iterator[tuple[str, Image]]:

@@ -2,7 +2,11 @@
 
     python benchmarks/plausibility.py [--data DIR]           the table, over all real images (minutes)
     python benchmarks/plausibility.py --real 300             with at most 300 images of each real set
+    python benchmarks/plausibility.py --kind scans           one kind of non-smear alone
     python benchmarks/plausibility.py --fit                  fit the trees anew, and try them across sources
+
+"judge" is the look at an image before any model; "count" is what `myelos count` does with an image by itself: what
+passes, but not surely, has to show a cell that the detector is sure of.
 
 Half of the real images (by SHA-256) take part in the fit, and of the non-smears and the rendered smears those with
 other seeds than the quoted ones. Photographs and tissue come from the same few sources in both; `--fit` therefore also
@@ -14,8 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +33,11 @@ from smear_images import PATTERNS, is_for_tuning, rendered, smear_files, variant
 
 from myelos.imaging.field_features import measure
 from myelos.imaging.plausibility import SETTINGS, judge, smear_score
+from myelos.models import load
+from myelos.pipeline import read_smear, scaled
+from myelos.smears.job import Job, silent
+from myelos.smears.looking import look
+from myelos.smears.rows import ReadSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 STORED = ROOT / "src" / "myelos" / "imaging" / "plausibility.json"
@@ -147,35 +158,67 @@ def across(smears: list[Row], others: list[Row], folds: int = 10) -> None:
         print(f"{kind:26}{len(refusals):6}{100 * np.mean(refusals):11.1f}  by trees that have not seen its source")
 
 
-def refused(images: Iterable[Image]) -> list[bool]:
+@dataclass(frozen=True)
+class Refused:
+    """Of each image, whether the first look refused it, and whether a count by itself would."""
+
+    judged: list[bool]
+    counted: list[bool]
+
+    def of(self, chosen: list[bool] | None = None) -> str:
+        """Columns: images, refused by the first look, refused in all, in per cent."""
+        rows = [pair for pair, kept in zip(self.pairs, chosen or [True] * len(self.judged), strict=True) if kept]
+        first, both = (100 * np.mean([row[place] for row in rows]) if rows else np.nan for place in (0, 1))
+        return f"{len(rows):6}{first:10.2f}{both:10.2f}"
+
+    @property
+    def pairs(self) -> list[tuple[bool, bool]]:
+        return list(zip(self.judged, self.counted, strict=True))
+
+
+def refused(images: Iterable[Image], job: Job) -> Refused:
     """Which of the images are refused."""
-    return [not judge(np.ascontiguousarray(image)).is_smear for image in images]
+    verdicts = []
+    for image in images:
+        image = np.ascontiguousarray(image)
+        verdict = judge(image)
+        asked = verdict.is_smear and verdict.score < job.settings.second_look.sure
+        verdicts.append((not verdict.is_smear, not verdict.is_smear or (asked and _refused_by_count(image, job))))
+    return Refused([first for first, _ in verdicts], [both for _, both in verdicts])
 
 
-def quote(data: Path, most: int) -> None:
-    """Print the tables of the module's docstring."""
-    print(f"{'kind':26}{'n':>6}{'refused %':>11}  in the fit")
-    for kind in KINDS:
-        answers = refused(image for _, image in non_smears(data, kind, QUOTE_SEED, 120))
-        print(
-            f"{kind:26}{len(answers):6}{100 * np.mean(answers):11.1f}  {'no' if kind in HELD_OUT else 'other images'}",
-            flush=True,
-        )
-    print(f"\n{'real set':26}{'n':>6}{'refused %':>11}{'quoted half: n':>16}{'refused %':>11}")
-    drawn = refused(image for _, image in rendered(QUOTE_SEED, min(most, 112)))
-    print(f"{'rendered smears':26}{len(drawn):6}{100 * np.mean(drawn):11.2f}", flush=True)
-    everything: list[bool] = []
+def _refused_by_count(image: Image, job: Job) -> bool:
+    """Whether an image is set aside as no smear when it is read as the only one of a call."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.png"
+        cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image)
+        readings, aside = read_smear(scaled([look(path)], job), job, "reading")
+    return not readings and all(item.reason == "no smear" for item in aside)
+
+
+def quote_non_smears(data: Path, kinds: Iterable[str], job: Job) -> None:
+    """Print the first table of the module's docstring."""
+    print(f"{'kind':26}{'n':>6}{'judge %':>10}{'count %':>10}  in the fit")
+    for kind in kinds:
+        answers = refused((image for _, image in non_smears(data, kind, QUOTE_SEED, 120)), job)
+        print(f"{kind:26}{answers.of()}  {'no' if kind in HELD_OUT else 'other images'}", flush=True)
+
+
+def quote_smears(data: Path, most: int, job: Job) -> None:
+    """Print the second table: all images of the real sets, and those that took no part in the fit."""
+    print(f"\n{'real set':26}{'n':>6}{'judge %':>10}{'count %':>10}  not in the fit: the same")
+    print(
+        f"{'rendered smears':26}{refused((im for _, im in rendered(QUOTE_SEED, min(most, 112))), job).of()}", flush=True
+    )
+    everything = Refused([], [])
     for name in PATTERNS:
         paths = smear_files(data, name)
         paths = [paths[i] for i in np.random.default_rng(1).permutation(len(paths))[:most]]
-        answers = refused(read(path) for path in paths)
-        apart = [answer for path, answer in zip(paths, answers, strict=True) if not is_for_tuning(path)]
-        print(
-            f"{name:26}{len(answers):6}{100 * np.mean(answers):11.2f}{len(apart):16}{100 * np.mean(apart):11.2f}",
-            flush=True,
-        )
-        everything += answers
-    print(f"{'all':26}{len(everything):6}{100 * np.mean(everything):11.2f}")
+        answers = refused((read(path) for path in paths), job)
+        apart = answers.of([not is_for_tuning(path) for path in paths])
+        print(f"{name:26}{answers.of()}  {apart}", flush=True)
+        everything = Refused(everything.judged + answers.judged, everything.counted + answers.counted)
+    print(f"{'all':26}{everything.of()}")
 
 
 def speed(data: Path) -> None:
@@ -195,14 +238,23 @@ def main() -> None:
     )
     parser.add_argument("--real", type=int, default=10**9, help="most images of each real set")
     parser.add_argument("--fit", action="store_true", help="fit the trees and store them")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="this kind of non-smear and nothing else")
+    parser.add_argument("--model", default="blood", help="the detector that takes the second look")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     if options.fit:
         fit(options.data)
         return
-    quote(options.data, options.real)
-    speed(options.data)
-    print(f"threshold {SETTINGS.threshold}")
+    settings = ReadSettings()
+    job = Job(None, load(options.model, threads=1), settings, 1, silent)
+    quote_non_smears(options.data, options.kind or KINDS, job)
+    if not options.kind:
+        quote_smears(options.data, options.real, job)
+        speed(options.data)
+    sure = settings.second_look
+    print(
+        f"\nthreshold {SETTINGS.threshold}, sure from {sure.sure}, of a cell from {sure.sure_cell}, by {options.model}"
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from myelos import counting, tables
-from myelos.detection.run import DetectionSettings, worker_threads
+from myelos.detection.run import worker_threads
 from myelos.errors import UsageError
 from myelos.imaging.appearance import AppearanceSettings
 from myelos.models.types import Classifier, Detector
@@ -31,7 +31,7 @@ from myelos.smears.calls import (
     into_smears,
     made_elsewhere,
     nothing_left,
-    number_of_cells,
+    read_settings,
 )
 from myelos.smears.held_out import confusion_for
 from myelos.smears.inputs import DEFAULT, SetAside, find, folder_names, grouping
@@ -39,7 +39,7 @@ from myelos.smears.job import Job, Progress, silent
 from myelos.smears.looking import Look, look_at, with_scale, with_working_scale
 from myelos.smears.reading import read_all
 from myelos.smears.results import CountResult, SmearResult
-from myelos.smears.rows import Reading, ReadSettings
+from myelos.smears.rows import Reading
 from myelos.smears.second_opinion import known_types, unasked
 
 DEMO_SIZE = (8192, 6144)  # pixels of the demonstration's slide: about two thousand cells
@@ -86,13 +86,7 @@ def count(
         counted = report_elsewhere(made, Path(out), specimen=specimen, overwrite=overwrite)
         return CountResult(Path(out), (SmearResult(DEFAULT, Path(out), counted, ()),))
     appearance = AppearanceSettings(flat_field=flat_field, white_point=white_point)
-    settings = ReadSettings(
-        detection=DetectionSettings(stitch=stitch),
-        appearance=appearance,
-        common_scale=common_scale,
-        cells=number_of_cells(cells, specimen),
-        force=force,
-    )
+    settings = read_settings(appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force)
     smear_of, paths = grouping(smear_by), find(as_list(inputs))
     tables.refuse_finished(Path(out), overwrite=overwrite)
     workers = worker_threads(threads)
@@ -224,13 +218,8 @@ def detect(
         raise UsageError("neither a model nor a specimen was given", remedy="Pass --model, or --specimen marrow|blood")
     if specimen is not None:
         check_specimen(specimen)
-    settings = ReadSettings(
-        detection=DetectionSettings(stitch=stitch),
-        appearance=AppearanceSettings(flat_field=flat_field, white_point=white_point),
-        common_scale=common_scale,
-        cells=number_of_cells(cells, specimen or "marrow"),
-        force=force,
-    )
+    appearance = AppearanceSettings(flat_field=flat_field, white_point=white_point)
+    settings = read_settings(appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force)
     folder, paths, workers = Path(out), find(as_list(inputs)), worker_threads(threads)
     tables.refuse_finished(folder, overwrite=overwrite)
     detector = choose_detector(model or str(specimen), device=device, threads=threads)

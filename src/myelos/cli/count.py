@@ -26,6 +26,36 @@ myelos count tally.csv --specimen marrow -o out
 """
 
 
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Images, folders or patterns such as fields/*.jpg; or a count made elsewhere: one .csv or .geojson."
+    ),
+]
+Cells = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a slide: how many cells to find, or all. Without it 500 in marrow, 200 in blood. "
+        "Fields are read in full."
+    ),
+]
+SmearBy = Annotated[
+    str | None,
+    typer.Option(
+        help="Where fields are of several smears: a regular expression whose one group is the smear's part of the "
+        "file name, or a CSV with columns file,smear. Without it all fields are one smear."
+    ),
+]
+HeldOut = Annotated[
+    Path | None,
+    typer.Option(
+        help="The classifier's figures on your own held-out cells (JSON of evaluate classifier): "
+        "intervals then know its errors."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Count even what seems to be no smear; the report says so.")]
+
+
 def add(app: typer.Typer) -> None:
     app.command(epilog=COUNT_EXAMPLES)(count)
     app.command(epilog="Example: myelos recount out --corrections corrections.json")(recount)
@@ -33,42 +63,17 @@ def add(app: typer.Typer) -> None:
 
 
 def count(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Images, folders or patterns such as fields/*.jpg; or a count made elsewhere: one .csv or .geojson."
-        ),
-    ],
+    inputs: Inputs,
     out: common.Out,
     specimen: common.Specimen = None,
     mpp: common.Mpp = None,
-    cells: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a slide: how many cells to find, or all. Without it 500 in marrow, 200 in blood. "
-            "Fields are read in full."
-        ),
-    ] = None,
-    smear_by: Annotated[
-        str | None,
-        typer.Option(
-            help="Where fields are of several smears: a regular expression whose one group is the smear's part of the "
-            "file name, or a CSV with columns file,smear. Without it all fields are one smear."
-        ),
-    ] = None,
+    cells: Cells = None,
+    smear_by: SmearBy = None,
     model: common.Model = None,
     classifier: common.Classifier = None,
-    held_out: Annotated[
-        Path | None,
-        typer.Option(
-            help="The classifier's figures on your own held-out cells (JSON of evaluate classifier): "
-            "intervals then know its errors."
-        ),
-    ] = None,
+    held_out: HeldOut = None,
     stitch: common.Stitch = "overlap",
-    force: Annotated[
-        bool, typer.Option("--force", help="Count even what seems to be no smear; the report says so.")
-    ] = False,
+    force: Force = False,
     flat_field: common.FlatField = True,
     white_point: common.WhitePoint = True,
     common_scale: common.CommonScale = True,

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from myelos.counting import SPECIMENS
+from myelos.detection.run import DetectionSettings
 from myelos.errors import InputError, NotASmearError, UsageError
+from myelos.imaging.appearance import AppearanceSettings
 from myelos.models.types import Classifier, Detector
 from myelos.smears.inputs import DEFAULT, SetAside
 from myelos.smears.looking import Look
+from myelos.smears.rows import ReadSettings
 
 Inputs = str | Path | Sequence[str | Path]
 DEFAULT_CELLS = {"marrow": 500, "blood": 200}  # of a slide; the hundred of a blood count is read twice over
@@ -45,6 +48,25 @@ def number_of_cells(cells: int | str | None, specimen: str) -> int | None:
     if number < 1:
         raise UsageError(f"--cells {cells} is no number of cells", remedy="Pass a number above 0, or all")
     return number
+
+
+def read_settings(
+    appearance: AppearanceSettings,
+    specimen: str | None,
+    cells: int | str | None,
+    *,
+    stitch: str,
+    common_scale: bool,
+    force: bool,
+) -> ReadSettings:
+    """How the images of a call are read; where no specimen is stated, as many cells as of marrow."""
+    return ReadSettings(
+        detection=DetectionSettings(stitch=stitch),
+        appearance=appearance,
+        common_scale=common_scale,
+        cells=number_of_cells(cells, specimen or "marrow"),
+        force=force,
+    )
 
 
 def choose_detector(model: str | Path | Detector, *, device: str, threads: int | None) -> Detector:

@@ -45,6 +45,7 @@ class Look:
     scanner: str | None
     warnings: tuple[str, ...] = ()  # what the reader says of the file
     doubt: str = ""  # why it may be no smear; empty where it looks like one
+    score: float = 1.0  # 0..1, how much it looks like one; slides are judged when they are read
     working_mpp: float | None = None  # at which the detector sees cells best, where no scale is known: no measure
 
     @property
@@ -75,13 +76,16 @@ def look_at(
         elif look.slide_id in looks:
             aside.append(_duplicate(look, looks[look.slide_id]))
         elif look.doubt and not force:
-            error = NotASmearError(
-                f"{look.path.name} shows no smear", why=look.doubt, remedy="Pass --force to count it"
-            )
+            error = no_smear(look.path, look.doubt)
             aside.append(SetAside.by(error, number=look.number, path=look.path, reason="no smear"))
         else:
             looks[look.slide_id] = look
     return [looks[slide_id] for slide_id in sorted(looks)], aside
+
+
+def no_smear(path: Path, why: str) -> NotASmearError:
+    """What is said of an image that is refused."""
+    return NotASmearError(f"{path.name} shows no smear", why=why, remedy="Pass --force to count it")
 
 
 def _tried(number: int, path: Path, mpp: float | None) -> Look | SetAside:
@@ -110,14 +114,14 @@ def look(path: Path, *, number: int = 1, mpp: float | None = None) -> Look:
             scanner=slide.properties.get("scanner"),
             warnings=slide.warnings,
         )
-        return seen if seen.by_tiles else replace(seen, doubt=doubt([slide.read(slide.bounds)], seen.resolution.mpp))
+        return seen if seen.by_tiles else judged(seen, [slide.read(slide.bounds)], seen.resolution.mpp)
 
 
-def doubt(images: Sequence[Image], mpp: float | None) -> str:
-    """Why most of the images seem to be no smear; empty where at least half of them do."""
-    verdicts = [judge(image, mpp) for image in images]
-    against = [verdict for verdict in verdicts if not verdict.is_smear]
-    return against[0].reason if 2 * len(against) > len(verdicts) else ""
+def judged(look: Look, images: Sequence[Image], mpp: float | None) -> Look:
+    """The look with the score of its images in the middle, and a doubt where most of them seem to be no smear."""
+    verdicts = sorted((judge(image, mpp) for image in images), key=lambda verdict: verdict.score)
+    middle = verdicts[len(verdicts) // 2]
+    return replace(look, score=middle.score, doubt="" if middle.is_smear else middle.reason)
 
 
 def with_scale(looks: Sequence[Look]) -> list[Look]:

@@ -16,6 +16,7 @@ from myelos.models.types import Classifier, Detector
 from myelos.smears.inputs import SetAside
 from myelos.smears.looking import Look, read_whole
 from myelos.smears.rows import Image, Reading, ReadSettings, around, cell_rows, cut, jpeg, png, tile_plan, tile_rows
+from myelos.smears.second_look import in_company, second_look
 from myelos.smears.second_opinion import from_field, scale_for, with_second_opinion
 from myelos.smears.whole_slides import read_slide
 
@@ -33,6 +34,7 @@ def read_all(
 
     classifier: gives a second opinion on the cells of images that it fits.
     """
+    looks = in_company(looks, settings.second_look)
     fields = [look for look in looks if not look.by_tiles]
     loaded = ahead(lambda look: _tried(_load, look, detector, settings), fields, threads=threads, depth=4 + threads)
     for group in batches(loaded, 4):  # a few fields at a time keep every core of the detector busy
@@ -41,7 +43,7 @@ def read_all(
         for item in group:
             step()
             yield (
-                _finish_field(item, found[item.look.slide_id], detector, settings, classifier)
+                _tried(_finish_field, item.look, item, found[item.look.slide_id], detector, settings, classifier)
                 if isinstance(item, _Field)
                 else item
             )
@@ -91,19 +93,25 @@ def _detect_fields(fields: Sequence[_Field], detector: Detector, settings: ReadS
 
 
 def _finish_field(
-    item: _Field, found: Detected, detector: Detector, settings: ReadSettings, classifier: Classifier | None
+    look: Look,
+    item: _Field,
+    found: Detected,
+    detector: Detector,
+    settings: ReadSettings,
+    classifier: Classifier | None,
 ) -> Reading:
-    cells, opinions = cell_rows(item.look, found.cells, detector)
-    mpp = scale_for(classifier, item.look, settings)
+    look = second_look(look, found.cells, settings.second_look, force=settings.force)
+    cells, opinions = cell_rows(look, found.cells, detector)
+    mpp = scale_for(classifier, look, settings)
     if classifier is not None and cells and mpp:
         cut_out = from_field(normalise(item.rgb, settings.appearance), mpp, classifier)
         cells, opinions = with_second_opinion(cells, opinions, cut_out, classifier)
     crops = {row["cell_id"]: png(cut(item.rgb, around(row, settings))) for row in cells}
     sharp = {tile.index: sharpness(tile.cut(item.prepared), detector.mpp) for tile in item.tiles}
     scale = min(1.0, settings.picture / max(item.rgb.shape[:2]))
-    tiles = tile_rows(item.look, found, sharp, None)
+    tiles = tile_rows(look, found, sharp, None)
     return Reading(
-        item.look,
+        look,
         cells,
         opinions,
         tiles,
@@ -111,5 +119,5 @@ def _finish_field(
         crops,
         jpeg(item.rgb, scale),
         scale,
-        area=item.look.width * item.look.height,
+        area=look.width * look.height,
     )

@@ -19,6 +19,7 @@ from myelos.imaging.appearance import AppearanceSettings
 from myelos.models.types import Detector
 from myelos.regions import Readable, RegionSettings
 from myelos.smears.looking import Look
+from myelos.smears.second_look import SecondLookSettings
 
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
 
@@ -34,6 +35,7 @@ class ReadSettings:
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     appearance: AppearanceSettings = field(default_factory=AppearanceSettings)
     regions: RegionSettings = field(default_factory=RegionSettings)
+    second_look: SecondLookSettings = field(default_factory=SecondLookSettings)
     common_scale: bool = True
     cells: int | None = 500
     margin: float = 0.2

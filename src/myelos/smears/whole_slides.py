@@ -20,8 +20,9 @@ from myelos.models.types import Classifier, Detector
 from myelos.regions import Readable, readable
 from myelos.slides import open_slide
 from myelos.slides.base import MPP_RANGE, Resolution, Slide
-from myelos.smears.looking import Look, doubt
+from myelos.smears.looking import Look, judged, no_smear
 from myelos.smears.rows import Image, Reading, ReadSettings, around, cell_rows, chosen, jpeg, png, tile_plan, tile_rows
+from myelos.smears.second_look import second_look
 from myelos.smears.second_opinion import from_slide, scale_for, with_second_opinion
 
 
@@ -43,19 +44,20 @@ def read_slide(
         area = _readable(slide, settings)
         tiles = tiles_to_read(look, area, detector, settings)
         samples = _samples(slide, tiles, settings.samples)
-        why = doubt(samples, detector.mpp)
-        if why and not settings.force:
-            raise NotASmearError(f"{look.path.name} shows no smear", why=why, remedy="Pass --force to count it")
+        look = judged(look, samples, detector.mpp)
+        if look.doubt and not settings.force:
+            raise no_smear(look.path, look.doubt)
         reader = TileReader(slide, samples, detector.mpp, settings)
         goal = math.inf if settings.cells is None else settings.cells * (1 + settings.margin)
         found = detect(
             reader, tiles, detector, settings=settings.detection, threads=threads, enough=lambda number: number >= goal
         )
+        look = second_look(look, found.cells, settings.second_look, force=settings.force)
         rows = cell_rows(look, found.cells, detector)
         mpp = scale_for(classifier, look, settings)
         if classifier is not None and mpp:
             rows = with_second_opinion(*rows, from_slide(reader.lit, slide, mpp, classifier), classifier)
-        return _finish_slide(replace(look, doubt=why), slide, area, found, reader.sharp, rows, settings)
+        return _finish_slide(look, slide, area, found, reader.sharp, rows, settings)
 
 
 def tiles_to_read(look: Look, area: Readable, detector: Detector, settings: ReadSettings) -> list[Tile]:
