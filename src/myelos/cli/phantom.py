@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from myelos.cli import common
 from myelos.errors import UsageError
+
+if TYPE_CHECKING:
+    from myelos.phantom.cut_outs import CutOuts
 
 Tell = Callable[[int, int], None]
 
@@ -19,7 +23,31 @@ Composition = Annotated[
     str | None,
     typer.Option(help="Which cells how often, such as marrow_aml or blood_normal; an unknown name lists all."),
 ]
+CellImages = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Folder of labelled single-cell images, whose cells are cut out and set among rendered ones; repeatable."
+    ),
+]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        help="Of --cell-images only the cells of one part of the shipped classifiers' split; none learned from test.",
+        metavar="train|choose|test",
+    ),
+]
+CellMpp = Annotated[float | None, typer.Option(help="µm per pixel of --cell-images that do not say it.")]
+PerType = Annotated[int, typer.Option(help="Images of --cell-images tried of each type and source, 0 for all.")]
+Scheme = Annotated[str | None, typer.Option(help="Label scheme of --cell-images that do not tell, such as mll21.")]
 PerMm2 = Annotated[float | None, typer.Option("--cells-per-mm2", help="Density of nucleated cells.")]
+
+
+FIELDS = """Examples:
+
+myelos phantom fields --specimen blood --count 240 -o synthetic_blood
+
+myelos phantom fields --specimen marrow --cell-images mll_bone_marrow_cells --cell-images pbc_dib_cells -o composed
+"""
 
 
 def add(app: typer.Typer) -> None:
@@ -34,7 +62,7 @@ def add(app: typer.Typer) -> None:
         "myelos phantom slide --specimen marrow --size 24576x16384 --show glass --format dicom -o slide"
     )(slide)
     family.command(epilog="Example: myelos phantom cohort --patients 30 --diseases aml,normal -o cohort")(cohort)
-    family.command(epilog="Example: myelos phantom fields --specimen blood --count 240 -o synthetic_blood")(fields)
+    family.command(epilog=FIELDS)(fields)
     family.command(epilog="Example: myelos phantom cells --per-type 100 -o cells")(cells)
     app.add_typer(family, name="phantom")
 
@@ -162,6 +190,12 @@ def fields(
     count: Annotated[int, typer.Option(help="How many fields.")] = 100,
     size: Annotated[int, typer.Option(help="Side of a field in pixels.")] = 640,
     mpp: Annotated[float, typer.Option(help="µm per pixel.")] = 0.25,
+    composition: Composition = None,
+    cell_images: CellImages = None,
+    part: Part = None,
+    cell_mpp: CellMpp = None,
+    per_type: PerType = 200,
+    scheme: Scheme = None,
     seed: common.Seed = 0,
     overwrite: common.Overwrite = False,
 ) -> None:
@@ -171,6 +205,8 @@ def fields(
 
     check_specimen(specimen)
     with common.progress_bars() as progress:
+        given = {"part": part, "mpp": cell_mpp, "per_type": per_type, "scheme": scheme}
+        cut_outs = _cut_outs(cell_images, mpp, given, progress) if cell_images else None
         folder = write_fields(
             out,
             count=count,
@@ -178,10 +214,23 @@ def fields(
             size=size,
             mpp=mpp,
             seed=seed,
+            mix={composition: 1.0} if composition else None,
+            cut_outs=cut_outs,
             overwrite=overwrite,
             progress=_stage(progress, "fields"),
         )
     typer.echo(str(folder))
+
+
+def _cut_outs(folders: list[Path], mpp: float, given: dict[str, Any], progress: common.Progress) -> CutOuts:
+    """The cells of `--cell-images`; says how many could be cut out cleanly, and why others could not."""
+    from myelos.phantom.cell_images import CellImagesSettings, read_cut_outs
+    from myelos.phantom.cut_outs import in_words
+
+    tell = _stage(progress, "cutting out cells")
+    cut_outs = read_cut_outs(folders, mpp=mpp, settings=CellImagesSettings(**given), progress=tell)
+    sys.stderr.write(in_words(cut_outs))
+    return cut_outs
 
 
 def cells(

@@ -27,13 +27,15 @@ class Sprite:
     """A rendered cell of one type.
 
     layers: (h, w, 6) float32, the concentrations of DYES and the cover of the cell, 0 to 1.
-    nucleus: (h, w) float32, cover of the nucleus.
+    nucleus: (h, w) float32, cover of the nucleus. source: where it comes from; cut_from: of which image, if of one.
     """
 
     cell_type: str
     mpp: float
     layers: NDArray[np.float32]
     nucleus: NDArray[np.float32]
+    source: str = "rendered"
+    cut_from: str = ""
 
     @property
     def cover(self) -> NDArray[np.float32]:

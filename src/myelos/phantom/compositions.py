@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,20 +46,25 @@ COMPOSITIONS: dict[str, dict[str, float]] = {
 }  # fmt: skip
 
 
-def normalised(shares: Mapping[str, float]) -> dict[str, float]:
-    """Shares that sum to 1; UsageError for an unknown type or where nothing is left."""
-    unknown = [name for name in shares if name not in LOOKS and name not in VARIANTS]
+def normalised(shares: Mapping[str, float], real: Collection[str] = ()) -> dict[str, float]:
+    """Shares that sum to 1; UsageError for an unknown type or where nothing is left. real: see `draw_types`."""
+    unknown = [name for name in shares if name not in LOOKS and name not in VARIANTS and name not in real]
     total = float(sum(shares.values()))
     if unknown or total <= 0 or min(shares.values()) < 0:
         raise UsageError(f"no composition: {', '.join(unknown) or 'shares must be positive'}")
     return {name: value / total for name, value in shares.items()}
 
 
-def draw_types(shares: Mapping[str, float], count: int, rng: np.random.Generator) -> list[str]:
-    """`count` types, each drawn by its share; coarse types become one of their variants."""
-    parts = normalised(shares)
+def draw_types(
+    shares: Mapping[str, float], count: int, rng: np.random.Generator, *, real: Collection[str] = ()
+) -> list[str]:
+    """`count` types, each drawn by its share; coarse types become one of their variants.
+
+    real: types of which there are cut-out cells. They need no look, and coarse ones stay coarse: nobody said more.
+    """
+    parts = normalised(shares, real)
     drawn = [str(name) for name in rng.choice(list(parts), size=count, p=list(parts.values()))]
-    return [str(rng.choice(VARIANTS[name])) if name in VARIANTS else name for name in drawn]
+    return [str(rng.choice(VARIANTS[name])) if name in VARIANTS and name not in real else name for name in drawn]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,10 @@ from myelos import tables
 from myelos.errors import InputError, UsageError
 from myelos.phantom.cells import cell_rng
 from myelos.phantom.compositions import COMPOSITIONS
+from myelos.phantom.cut_outs import CutOuts
 from myelos.phantom.fields import Field, FieldSettings, render_field
 from myelos.phantom.looks import LOOKS, VARIANTS
+from myelos.phantom.optics import OpticsSettings
 from myelos.wording import number_of
 
 Progress = Callable[[int, int], None]
@@ -42,6 +44,13 @@ MIXES: dict[str, dict[str, float]] = {
 }  # fmt: skip
 
 
+SOURCES = "cell_sources.csv"  # beside `cells.parquet`: cell_id, source, and the image of cut-out cells
+EVENLY = "cell_images"  # in a mix: every type of the cut-out cells alike often
+
+# Cut-out cells are no sharper than their sets' cameras made them, and rendered ones are blurred to match.
+SOFTER = (0.05, 0.45)
+
+
 @dataclass(frozen=True, slots=True)
 class _Written:
     name: str  # relative to the folder, with forward slashes
@@ -58,38 +67,54 @@ def write_fields(
     seed: int = 0,
     settings: FieldSettings | None = None,
     mix: Mapping[str, float] | None = None,
+    cut_outs: CutOuts | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write `count` fields in the layout of Myelos' own tables, and return the folder.
 
     size: side, or width and height, in px. mix: how often which composition is taken (names of COMPOSITIONS), the
-    usual one of the specimen where None. `settings` gives everything else. The folder holds `images/*.jpg`,
-    `slides.parquet`, `cells.parquet`, `names.csv` (slide_id, file), and `run.json`, last. Field `i` depends on `seed`
-    and `i` only. Raises UsageError and ResultError.
+    usual one of the specimen where None. `settings` gives everything else. cut_outs: real cells, at `mpp`, that take
+    the place of rendered ones; half of the fields then have all their types alike often, and `cell_sources.csv` says
+    where each cell comes from. The folder holds `images/*.jpg`, `slides.parquet`, `cells.parquet`, `names.csv`
+    (slide_id, file), and `run.json`, last. Field `i` depends on `seed` and `i` only. Raises UsageError and ResultError.
     """
     width, height = (size, size) if isinstance(size, int) else size
-    given = replace(settings or FieldSettings(), width=width, height=height, mpp=mpp, specimen=specimen)
-    chances = dict(mix or MIXES[specimen])
-    _check(count, chances)
+    optics = OpticsSettings(blur=SOFTER) if cut_outs else OpticsSettings()
+    given = replace(settings or FieldSettings(optics=optics), width=width, height=height, mpp=mpp, specimen=specimen)
+    chances = dict(mix or _usual_mix(specimen, cut_outs))
+    _check(count, chances, cut_outs)
     folder = Path(out)
     tables.prepare(folder, overwrite=overwrite)
     slides: list[dict[str, Any]] = []
     cells: list[pa.Table] = []
     names: list[tuple[str, str]] = []
+    sources: list[tuple[str, str, str]] = []
     for number in range(count):
-        image, written = _write_field(folder, number, given, chances, seed)
+        image, written = _write_field(folder, number, given, chances, seed, cut_outs)
         slide_id = written.sha256[:12]
         slides.append(_slide_row(slide_id, written, image, specimen))
         cells.append(cell_table(slide_id, image.boxes, image.types))
         names.append((slide_id, written.name))
+        sources += source_rows(slide_id, image.boxes, image.origins)
         if progress:
             progress(number + 1, count)
     tables.write_table(folder, "slides", slides)
     tables.write_table(folder, "cells", pa.concat_tables(cells))
     write_csv(folder / "names.csv", ("slide_id", "file"), names)
-    _write_manifest(folder, "fields", seed, count, {"settings": asdict(given), "mix": chances})
+    details: dict[str, Any] = {"settings": asdict(given), "mix": chances}
+    if cut_outs:
+        write_csv(folder / SOURCES, ("cell_id", "source", "image"), sources)
+        details["cell_images"] = dict(cut_outs.about)
+    _write_manifest(folder, "fields", seed, count, details)
     return folder
+
+
+def _usual_mix(specimen: str, cut_outs: CutOuts | None) -> dict[str, float]:
+    """The usual mix; with real cells, half of the fields show all their types alike often."""
+    if cut_outs is None or not cut_outs.drawable:
+        return MIXES[specimen]
+    return {name: share / 2 for name, share in MIXES[specimen].items()} | {EVENLY: 0.5}
 
 
 def write_cells(
@@ -127,8 +152,8 @@ def write_cells(
     return folder
 
 
-def _check(count: int, chances: Mapping[str, float]) -> None:
-    unknown = [name for name in chances if name not in COMPOSITIONS]
+def _check(count: int, chances: Mapping[str, float], cut_outs: CutOuts | None = None) -> None:
+    unknown = [name for name in chances if name not in COMPOSITIONS and not (cut_outs and name == EVENLY)]
     if unknown:
         raise UsageError(f"no composition '{unknown[0]}'", remedy=f"Choose among {', '.join(COMPOSITIONS)}")
     if count < 1:
@@ -136,16 +161,23 @@ def _check(count: int, chances: Mapping[str, float]) -> None:
 
 
 def _write_field(
-    folder: Path, number: int, settings: FieldSettings, chances: Mapping[str, float], seed: int
+    folder: Path,
+    number: int,
+    settings: FieldSettings,
+    chances: Mapping[str, float],
+    seed: int,
+    cut_outs: CutOuts | None,
 ) -> tuple[Field, _Written]:
     """Render field `number` and write it once through JPEG, at the quality that its camera would use."""
     rng = cell_rng(seed, "field", number)
     weights = np.array(list(chances.values()))
-    composition = str(rng.choice(list(chances), p=weights / weights.sum()))
+    composition: str | dict[str, float] = str(rng.choice(list(chances), p=weights / weights.sum()))
+    if composition == EVENLY and cut_outs:
+        composition = dict.fromkeys(cut_outs.drawable, 1.0)
     optics = replace(settings.optics, jpeg_quality=None)
     pool = (seed * 7919 + number // FIELDS_PER_POOL) % (1 << 31)
     chosen = replace(settings, optics=optics, pool_seed=pool, composition=settings.composition or composition)
-    image = render_field(chosen, rng)
+    image = render_field(chosen, rng, cut_outs=cut_outs)
     low, high = settings.optics.jpeg_quality or (100, 100)
     encoded = encode(".jpg", image.rgb, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(low, high + 1))])
     name = f"images/{settings.specimen}_{number:06d}.jpg"
@@ -191,6 +223,15 @@ def cell_table(
     schema = tables.SCHEMAS["cells"]
     filled = [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(count, f.type) for f in schema]
     return pa.Table.from_arrays(filled, schema=schema)
+
+
+def source_rows(
+    slide_id: str, boxes: NDArray[np.float64], origins: Sequence[tuple[str, str]]
+) -> list[tuple[str, str, str]]:
+    """cell_id, source and image of the cells of one image's truth, numbered as in `cell_table`."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    order = np.lexsort((boxes[:, 0], boxes[:, 1]))
+    return [(f"{slide_id}-{number}", *origins[i]) for number, i in enumerate(order)]
 
 
 def _slide_row(slide_id: str, written: _Written, image: Field, specimen: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from myelos.errors import UsageError
 from myelos.phantom.compositions import COMPOSITIONS, draw_types
+from myelos.phantom.cut_outs import CutOuts
 from myelos.phantom.optics import OpticsSettings, photograph
 from myelos.phantom.painting import Painting
 from myelos.phantom.placing import Draw, draw_bodies, draw_cells
@@ -58,27 +59,38 @@ class FieldSettings:
         chosen = self.composition or f"{self.specimen}_normal"
         return COMPOSITIONS[chosen] if isinstance(chosen, str) else chosen
 
-    def pool(self) -> SpritePool:
-        return SpritePool(self.mpp, self.pool_seed, self.pool_per_type)
+    def pool(self, cut_outs: CutOuts | None = None) -> SpritePool:
+        return SpritePool(self.mpp, self.pool_seed, self.pool_per_type, cut_outs)
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """rgb: (h, w, 3) uint8. boxes: (N, 4) x y width height in pixels. types: N names of the taxonomy."""
+    """rgb: (h, w, 3) uint8. boxes: (N, 4) x y width height in pixels. types: N names of the taxonomy.
+
+    origins: N of source ("rendered", or the set that a cell was cut out of) and first digits of its image's SHA-256.
+    """
 
     rgb: NDArray[np.uint8]
     boxes: NDArray[np.float64]
     types: tuple[str, ...]
     mpp: float
+    origins: tuple[tuple[str, str], ...] = ()
 
 
-def render_field(settings: FieldSettings, rng: np.random.Generator, *, centre: str | None = None) -> Field:
+def render_field(
+    settings: FieldSettings,
+    rng: np.random.Generator,
+    *,
+    centre: str | None = None,
+    cut_outs: CutOuts | None = None,
+) -> Field:
     """A field and its truth; the same settings and generator state give the same pixels.
 
-    centre: a type of which one cell lies whole in the middle of the field and is the first of the truth.
+    centre: a type of which one cell lies whole in the middle of the field and is the first of the truth. cut_outs:
+    real cells, at the field's µm/px, that take the place of rendered ones.
     """
     density = _densities(settings, rng)
-    painting = Painting(settings.width, settings.height, settings.pool(), visible=settings.visible)
+    painting = Painting(settings.width, settings.height, settings.pool(cut_outs), visible=settings.visible)
     gap = _paint_centre(painting, settings, centre, rng) if centre else 0.0
     _paint_around(painting, settings, density, gap, rng)
     painting.add_haze(rng, density["haze"])
@@ -86,7 +98,7 @@ def render_field(settings: FieldSettings, rng: np.random.Generator, *, centre: s
     stain = random_stain(rng, name=settings.stain, variation=settings.stain_variation)
     rgb = photograph(painting.dyes, stain, settings.optics, rng, mpp=settings.mpp)
     boxes = np.array(painting.boxes, np.float64).reshape(-1, 4)
-    return Field(rgb, boxes, tuple(painting.types), settings.mpp)
+    return Field(rgb, boxes, tuple(painting.types), settings.mpp, tuple(painting.origins))
 
 
 def _densities(settings: FieldSettings, rng: np.random.Generator) -> dict[str, float]:
@@ -110,7 +122,7 @@ def _densities(settings: FieldSettings, rng: np.random.Generator) -> dict[str, f
 def _paint_centre(painting: Painting, settings: FieldSettings, cell_type: str, rng: np.random.Generator) -> float:
     """Lay the cell in the middle; returns how far in px others must stay away."""
     middle = np.array([[settings.width, settings.height]]) / 2
-    types = draw_types({cell_type: 1.0}, 1, rng)
+    types = draw_types({cell_type: 1.0}, 1, rng, real=painting.pool.real)
     if types == ["erythrocyte"] or types == ["platelet"]:
         body = draw_bodies(types[0], 1, painting.pool, lambda _: middle.copy(), rng, spacing=0, rounds=0)
         lay = painting.add_red_cells if types == ["erythrocyte"] else painting.add_platelets
@@ -129,7 +141,7 @@ def _paint_around(
     draw = _anywhere(settings, margin, gap, rng)
     area = (settings.width + 2 * margin) * (settings.height + 2 * margin) * settings.mpp**2 * 1e-6  # mm²
     truth = settings.red_cell_truth
-    types = draw_types(settings.shares(), int(rng.poisson(density["cells"] * area)), rng)
+    types = draw_types(settings.shares(), int(rng.poisson(density["cells"] * area)), rng, real=pool.real)
     cells = draw_cells(types, pool, draw, rng, spacing=float(rng.uniform(0.9, 1.12)))
     painting.add_cells(cells, range(len(types)))
     draw = _anywhere(settings, margin, 0.0, rng)

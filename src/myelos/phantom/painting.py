@@ -23,7 +23,7 @@ class Painting:
     """dyes: (h, w, 5) concentrations of the canvas whose upper left corner lies at `origin` px of the picture.
 
     boxes: x y width height in px of the picture, types: their names, for every cell that is noted as truth and of
-    which at least the share `visible` is seen on the canvas.
+    which at least the share `visible` is seen on the canvas. origins: (source, image) of each, see `cells.Sprite`.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Painting:
         self.cover: Layers = np.zeros((height, width), np.float32)
         self.boxes: list[tuple[float, float, float, float]] = []
         self.types: list[str] = []
+        self.origins: list[tuple[str, str]] = []
 
     def add_cells(self, cells: Cells, which: Iterable[int], noted: NDArray[np.bool_] | None = None) -> None:
         """Lay nucleated cells in the order given; `noted` (N,) says which have a truth, all where None."""
@@ -45,7 +46,8 @@ class Painting:
                 continue
             seen = self._lay(layers, spot, cells.gains[i], press=bool(cells.press[i]))
             if noted is None or noted[i]:
-                self._note(seen, spot, float(layers[..., -1].sum()), cells.types[i])
+                origin = (sprite.source, sprite.cut_from)
+                self._note(seen, spot, float(layers[..., -1].sum()), cells.types[i], origin)
 
     def _lay(self, layers: Layers, spot: Spot, gains: Layers, *, press: bool) -> Layers:
         """Add one cell and return the cover of what is seen of it; `press` flattens it against cells laid before."""
@@ -124,7 +126,9 @@ class Painting:
         target = (slice(y1, y2), slice(x1, x2))
         return target, (slice(y1 - top, y2 - top), slice(x1 - left, x2 - left))
 
-    def _note(self, seen: Layers, spot: Spot, whole: float, cell_type: str) -> None:
+    def _note(
+        self, seen: Layers, spot: Spot, whole: float, cell_type: str, origin: tuple[str, str] = ("rendered", "")
+    ) -> None:
         """Remember the box around what is seen, if enough of the cell is."""
         mask = seen > 0.5
         if mask.sum() < max(self.visible * whole, 1):
@@ -134,3 +138,4 @@ class Painting:
         y = spot[0][0].start + rows[0] + self.origin[1]
         self.boxes.append((float(x), float(y), float(np.ptp(columns) + 1), float(np.ptp(rows) + 1)))
         self.types.append(cell_type)
+        self.origins.append(origin)
