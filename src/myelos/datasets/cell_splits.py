@@ -6,14 +6,14 @@ of another one from one part to the other, so that models trained one upon the o
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from myelos.datasets.cells import CellRecord
-from myelos.datasets.duplicates import DuplicateSettings, groups, join
+from myelos.datasets.duplicates import DuplicateSettings, groups
 from myelos.datasets.images import content_hash
+from myelos.datasets.units import key, members, place, unit_labels
 from myelos.errors import UsageError
 
 PARTS: Mapping[str, float] = {"train": 0.8, "choose": 0.05, "test": 0.15}
@@ -29,14 +29,7 @@ def cell_units(records: Sequence[CellRecord], *, duplicates: Sequence[int] | Non
         paths = list(dict.fromkeys(record.path for record in records))
         labels = dict(zip(paths, groups(paths, _WHOLE), strict=True))
         duplicates = [labels[record.path] for record in records]
-    first: dict[tuple[str, str], int] = {}
-    links = []
-    for index, record in enumerate(records):
-        names = [("duplicate", str(duplicates[index]))]
-        if record.group is not None:  # a patient of one set may have the number of another set's
-            names.append((record.source.split("/")[0], record.group))
-        links += [(first.setdefault(name, index), index) for name in names]
-    return join(len(records), links)
+    return unit_labels(records, duplicates)
 
 
 def split_cells(
@@ -52,22 +45,19 @@ def split_cells(
     """
     if abs(sum(fractions.values()) - 1) > 1e-6 or min(fractions.values(), default=0) < 0:
         raise UsageError(f"fractions {dict(fractions)} do not add up to 1", remedy="Pass shares of the whole")
-    members: dict[int, list[int]] = defaultdict(list)
-    for index, label in enumerate(cell_units(records, duplicates=duplicates)):
-        members[label].append(index)
     parts: dict[str, list[int]] = {name: [] for name in fractions}
-    for part in members.values():
-        smallest = min(content_hash(records[index].path) for index in part)
-        parts[_part(smallest, fractions, seed)] += part
+    for unit in members(cell_units(records, duplicates=duplicates)):
+        smallest = min(content_hash(records[index].path) for index in unit)
+        parts[_part(key(smallest, seed), fractions)] += unit
     return {name: sorted(indices) for name, indices in parts.items()}
 
 
-def _part(content: str, fractions: Mapping[str, float], seed: int) -> str:
-    """The part in whose share of the unit interval the hash falls."""
-    place = int(hashlib.sha256(f"{seed}:{content}".encode()).hexdigest()[:13], 16) / 16**13
+def _part(of: str, fractions: Mapping[str, float]) -> str:
+    """The part in whose share of the unit interval the key falls."""
+    left = place(of)
     for name, share in fractions.items():
-        place -= share
-        if place < 0:
+        left -= share
+        if left < 0:
             return name
     return name
 
@@ -82,19 +72,17 @@ def cell_folds(
     """
     if folds < 2:
         raise UsageError(f"{folds} folds leave nothing to learn from", remedy="Pass 2 or more")
-    members: dict[int, list[int]] = defaultdict(list)
-    for index, label in enumerate(cell_units(records, duplicates=duplicates)):
-        members[label].append(index)
     hashes = {path: content_hash(path) for path in {record.path for record in records}}
-    units = sorted(members.values(), key=lambda unit: _order(unit, records, hashes, seed))
+    whole = members(cell_units(records, duplicates=duplicates))
+    units = sorted(whole, key=lambda unit: _order(unit, records, hashes, seed))
     total = Counter(record.cell_type for record in records)
     held: list[Counter[str]] = [Counter() for _ in range(folds)]
     result = [0] * len(records)
-    for place, unit in enumerate(units):
+    for turn, unit in enumerate(units):
         types = Counter(records[index].cell_type for index in unit)
         fold = min(
             range(folds),
-            key=lambda one: (sum(n * held[one][t] / total[t] for t, n in types.items()), (one - place) % folds),
+            key=lambda one: (sum(n * held[one][t] / total[t] for t, n in types.items()), (one - turn) % folds),
         )
         held[fold] += types
         for index in unit:
@@ -107,4 +95,4 @@ def _order(
 ) -> tuple[int, str]:
     """The largest units first, then by chance that hangs on content alone."""
     smallest = min(f"{hashes[records[index].path]}:{records[index].box}" for index in unit)
-    return -len(unit), hashlib.sha256(f"{seed}:{smallest}".encode()).hexdigest()
+    return -len(unit), key(smallest, seed)

@@ -7,7 +7,6 @@ a further source moves no unit that it shares no image, sample or near-duplicate
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.datasets.duplicates import WITH_SINGLE_CELLS, groups, join
+from myelos.datasets.duplicates import WITH_SINGLE_CELLS, groups
 from myelos.datasets.images import content_hash
 from myelos.datasets.records import FieldRecord
+from myelos.datasets.units import key, members, place, unit_labels
 from myelos.errors import UsageError
 from myelos.wording import number_of
 
@@ -40,17 +40,8 @@ def units(records: Sequence[FieldRecord], *, seed: int = 0, duplicates: Sequence
     labels = groups(records) if duplicates is None else duplicates
     if len(labels) != len(records):
         raise UsageError(f"{len(labels)} labels of duplicates are not for {number_of(len(records), 'record')}")
-    first: dict[tuple[str, str], int] = {}
-    links = []
-    for index, record in enumerate(records):
-        names = [("duplicate", str(labels[index]))]
-        if record.group is not None:  # a sample of one set may have the number of another set's
-            names.append((record.source.split("/")[0], record.group))
-        links += [(first.setdefault(name, index), index) for name in names]
-    members: dict[int, list[int]] = defaultdict(list)
-    for index, label in enumerate(join(len(records), links)):
-        members[label].append(index)
-    return sorted((_unit(records, part, seed) for part in members.values()), key=lambda unit: unit.key)
+    whole = members(unit_labels(records, labels))
+    return sorted((_unit(records, part, seed) for part in whole), key=lambda unit: unit.key)
 
 
 def split(
@@ -118,8 +109,7 @@ def _hashed(whole: Sequence[Unit], fractions: Mapping[str, float]) -> dict[str, 
 
 def _away(unit: Unit, bounds: tuple[float, float]) -> float:
     """How far a unit's place in the unit interval lies outside of bounds; 0 within."""
-    place = int(unit.key[:13], 16) / 16**13
-    return max(bounds[0] - place, place - bounds[1], 0.0)
+    return max(bounds[0] - place(unit.key), place(unit.key) - bounds[1], 0.0)
 
 
 RULES: dict[str, Callable[[Sequence[Unit], Mapping[str, float]], dict[str, list[Unit]]]] = {
@@ -155,9 +145,13 @@ def folds(
 
 def _unit(records: Sequence[FieldRecord], part: Sequence[int], seed: int) -> Unit:
     smallest = min(content_hash(records[index].path) for index in part)
-    key = hashlib.sha256(f"{seed}:{smallest}".encode()).hexdigest()
     sources = tuple(sorted({records[index].source for index in part}))
-    return Unit(key, tuple(part), sources, Counter(kind or "" for index in part for kind in records[index].types))
+    return Unit(
+        key(smallest, seed),
+        tuple(part),
+        sources,
+        Counter(kind or "" for index in part for kind in records[index].types),
+    )
 
 
 def _numbers(whole: Sequence[Unit]) -> NDArray[np.float64]:
