@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import myelos.cli
 from cell_sets import cell, pbc, save, tcia_aml, tcia_mll
 from myelos.datasets.cell_checks import check_cells, check_set, distinct
+from myelos.datasets.cell_sets import read_cell_sets
 from myelos.datasets.images import content_hash, find_images
 from myelos.datasets.keypoints import cell_groups, overlaps
 from myelos.datasets.published import PUBLISHED
@@ -120,3 +122,32 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     text = capsys.readouterr().out
     assert "3 images, layout class-folders, scheme pbc13" in text
     assert "damaged: 1" in text
+
+
+def test_images_are_looked_at_before_anything_is_learned(data: Path, tmp_path: Path) -> None:
+    """The damaged files of the marrow set among intact ones, and one intact image under a second label."""
+    source = data / "mll_bone_marrow_cells"
+    for code in ("BLA", "LYT", "MON"):
+        (tmp_path / code).mkdir()
+        for path in sorted((source / "images" / code).iterdir())[:4]:
+            shutil.copy(path, tmp_path / code)
+    damaged = sorted((source / "corrupt").iterdir())
+    for path in damaged:
+        shutil.copy(path, tmp_path / "BLA")
+    twice = shutil.copy(sorted((source / "images" / "LYT").iterdir())[0], tmp_path / "MON" / "MON_99999.jpg")
+    every, faults = read_cell_sets([tmp_path], scheme="mll21")
+    assert (len(every), faults) == (19, [])
+    seen: list[str] = []
+    kept, faults = read_cell_sets([tmp_path], scheme="mll21", check=True, progress=lambda stage, *_: seen.append(stage))
+    assert {record.path.name for record in every} - {record.path.name for record in kept} == {p.name for p in damaged}
+    found = {(fault.kind, fault.file.name) for fault in faults}
+    assert found == {("damaged image", path.name) for path in damaged} | {("two labels", Path(twice).name)}
+    assert len(seen) == len(every)
+
+
+def test_looking_moves_no_cell_to_another_part(data: Path) -> None:
+    """Nothing of the real samples is set aside, so that held-out cells stay held out."""
+    every, _ = read_cell_sets([data / "lmu_aml_cells"])
+    kept, faults = read_cell_sets([data / "lmu_aml_cells"], check=True)
+    assert kept == every
+    assert faults == []

@@ -40,6 +40,9 @@ StainLike = Annotated[
     list[Path] | None,
     typer.Option(help="Labelled cells to whose stain these are brought, such as a model's training cells."),
 ]
+CheckImages = Annotated[
+    bool, typer.Option(help="Before anything is learned: set damaged images aside, report images under two labels.")
+]
 Threads = Annotated[int | None, typer.Option(help="Threads to use; all cores without it.")]
 Stitch = Annotated[
     str, typer.Option(help="How cells at the borders of tiles are joined: overlap, or wang (as in Wang 2022).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -138,8 +139,10 @@ def say(trained: Trained | TrainedClassifier, out: Path, *, as_json: bool) -> No
         common.print_json({"model": str(trained.path), "faults": len(trained.faults), "metrics": metrics})
         return
     if trained.faults:
-        found = number_of(len(trained.faults), "fault of the labels is", "faults of the labels are")
-        sys.stderr.write(f"{found} listed in {out / 'faults.txt'}\n")
+        kinds = Counter(fault.kind for fault in trained.faults).most_common()
+        found = number_of(len(trained.faults), "fault of images and labels is", "faults of images and labels are")
+        named = ", ".join(f"{number} × {kind}" for kind, number in kinds)
+        sys.stderr.write(f"{found} listed in {out / 'faults.txt'}: {named}\n")
     typer.echo(str(trained.path))
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from myelos import taxonomy
 from myelos.datasets.cells import CellRecord, FoundCells, find_cells
 from myelos.datasets.damaged import find_damaged
+from myelos.datasets.duplicates import Pair
 from myelos.datasets.keypoints import Overlap, OverlapSettings, overlaps
 from myelos.datasets.published import CellSet
 from myelos.datasets.records import Fault
@@ -105,7 +106,7 @@ def check_cells(
     return CellCheck(tuple(folders), sets, missing, cells, damaged, found, contradictions(cells, found))
 
 
-def contradictions(cells: Sequence[CellRecord], found: Sequence[Overlap]) -> list[Fault]:
+def contradictions(cells: Sequence[CellRecord], found: Sequence[Overlap | Pair]) -> list[Fault]:
     """Images of one cell with two labels; a coarse label and a finer one of it are no contradiction."""
     faults = []
     for overlap in found:

@@ -117,6 +117,7 @@ def crossval(
     settings: Preset,
     scheme: str | None = None,
     external: Sequence[Path] = (),
+    check: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
     announce: Callable[[str], None] | None = None,
@@ -134,7 +135,7 @@ def crossval(
     if overwrite and (out / SETTINGS).exists():
         shutil.rmtree(out)
     prepare(out, overwrite=overwrite)
-    study = replace(divided(data, settings, scheme), external=_others(external))
+    study = replace(divided(data, settings, scheme, check=check, progress=tell), external=_others(external))
     check_same(study, settings, out)
     jobs = [(model, one) for one in rounds(study, settings) for model in _models(settings, one)]
     if announce:
@@ -164,9 +165,19 @@ def _others(folders: Sequence[Path]) -> tuple[CellRecord, ...]:
     return tuple(read_cell_sets(folders)[0]) if folders else ()
 
 
-def divided(data: Sequence[Path], settings: Preset, scheme: str | None = None) -> Study:
-    """Read the cells, leave out types of too few units, and divide the rest; raises LabelError."""
-    records, faults = read_cell_sets(data, scheme=scheme)
+def divided(
+    data: Sequence[Path],
+    settings: Preset,
+    scheme: str | None = None,
+    *,
+    check: bool = False,
+    progress: Progress | None = None,
+) -> Study:
+    """Read the cells, leave out types of too few units, and divide the rest; check: see `cell_sets.checked`.
+
+    Raises LabelError.
+    """
+    records, faults = read_cell_sets(data, scheme=scheme, check=check, progress=progress)
     units = cell_units(records)
     found: dict[str, set[int]] = {}
     for record, unit in zip(records, units, strict=True):

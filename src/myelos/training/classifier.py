@@ -51,13 +51,15 @@ def train_classifier(
     recipe: ClassifierRecipe | None = None,
     start: str | Path | None = None,
     test: Sequence[Path] = (),
+    check: bool = True,
     threads: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> TrainedClassifier:
     """Train a classifier and write `<out>/<name>.safetensors`, `.onnx`, curves and `run.json`.
 
-    start: an earlier classifier to begin with. test: folders kept out of everything but the quoted figures.
+    start: an earlier classifier to begin with. test: folders kept out of everything but the quoted figures. check: set
+    damaged images aside and report images under two labels before anything is learned.
     A killed training goes on when the same command is given again. Raises LabelError where nothing can be learned,
     ResultError for a finished `out`.
     """
@@ -65,7 +67,8 @@ def train_classifier(
     if threads is not None:
         torch.set_num_threads(worker_threads(threads))
     prepare_training(out, overwrite=overwrite)
-    records, faults = read_cell_sets(data)
+    tell = progress or (lambda _stage, _values: None)
+    records, faults = read_cell_sets(data, check=check, progress=lambda *step: _count_steps(tell, *step))
     list_faults(out, faults)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
