@@ -19,14 +19,14 @@ from myelos.datasets.cells import CellRecord
 from myelos.imaging.crops import views
 from myelos.metrics.binary import choose_cut
 from myelos.metrics.selective import choose_threshold, fit_temperature, softmax
-from myelos.models.files import ModelCard, save, sha256
+from myelos.models.files import ModelCard
 from myelos.networks.cells import CellNetwork
 from myelos.networks.export_cells import export_classifier
-from myelos.tables import write_bytes
 from myelos.training.cell_card import cell_card_text, question_card_text
 from myelos.training.cell_loop import CellTrainingSettings, predict_crops
 from myelos.training.cell_recipe import ClassifierRecipe
 from myelos.training.crops import Crop, plain
+from myelos.training.trained import in_half_precision, metadata_of, write_files
 
 
 def judged(
@@ -110,13 +110,6 @@ def _plain(settings: CellTrainingSettings) -> dict[str, Any]:
     return {key: value for key, value in asdict(settings).items() if key != "network"}
 
 
-def in_half_precision(network: CellNetwork) -> None:
-    """Round the weights to what the file stores, so that figures and graph come from the very numbers of the file."""
-    for tensor in network.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.copy_(tensor.half().float())
-
-
 def view_logits(network: CellNetwork, crops: Sequence[Crop], recipe: ClassifierRecipe) -> NDArray[np.float32]:
     """(N, V, T) logits of all poses."""
     windows = [plain(crop, recipe.side) for crop in crops]
@@ -127,12 +120,8 @@ def view_logits(network: CellNetwork, crops: Sequence[Crop], recipe: ClassifierR
 
 
 def write_classifier(network: CellNetwork, card: ModelCard, out: Path) -> Path:
-    """Write `<name>.onnx` and then `<name>.safetensors`, whose card knows the graph's hash."""
+    """The network as files, the graph from the very numbers of the weights' file."""
     in_half_precision(network)
-    path = out / f"{card.name}.safetensors"
-    metadata = {"types": list(card.types), "mpp": card.mpp, "scheme": card.scheme, "threshold": card.threshold}
-    metadata |= {"temperature": card.temperature, "views": card.views, "normalisation": dict(card.normalisation)}
-    write_bytes(path.with_suffix(".onnx"), export_classifier(network, card.tile, metadata))
-    weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    save(path, weights, replace(card, onnx_sha256=sha256(path.with_suffix(".onnx"))))
-    return path
+    metadata = metadata_of(card) | {"temperature": card.temperature, "views": card.views}
+    metadata |= {"normalisation": dict(card.normalisation)}
+    return write_files(network, export_classifier(network, card.tile, metadata), card, out)

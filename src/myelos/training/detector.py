@@ -7,9 +7,8 @@ threshold is chosen, `test` is what the card quotes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +22,17 @@ from myelos.detection.prepare import scale_key
 from myelos.detection.run import worker_threads
 from myelos.errors import LabelError
 from myelos.metrics.detection import evaluate
-from myelos.models.files import ModelCard, read_card, save, sha256
+from myelos.models.files import ModelCard, read_card, sha256
 from myelos.networks.cascade import CascadeRCNN
 from myelos.networks.export import export_onnx
-from myelos.tables import write_bytes, write_json, write_run
+from myelos.tables import write_json, write_run
 from myelos.training.card import card_text, draw_curve, list_faults
 from myelos.training.checkpoints import earlier_weights, prepare_training
 from myelos.training.detector_recipe import DetectorRecipe, known_scheme
 from myelos.training.fields import Field, counts_as_cell, load, scales
 from myelos.training.loop import TrainingSettings, predict, train
 from myelos.training.parts import parts_of, unseen
-
-Progress = Callable[[str, dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """path: the model file; card: its card; faults: what was wrong with the labels."""
-
-    path: Path
-    card: ModelCard
-    faults: tuple[Fault, ...]
+from myelos.training.trained import Progress, Trained, in_half_precision, metadata_of, steps_of, write_files
 
 
 def train_detector(
@@ -105,7 +94,7 @@ def train_parts(
     known = scales([record for part in parts.values() for record in part], recipe.scales)
     prepared = {}
     for name, part in parts.items():
-        step = partial(_count_steps, tell, f"reading {name}")
+        step = steps_of(tell, f"reading {name}")
         prepared[name] = load(
             part, types=recipe.types, mpp=recipe.mpp, known=known, appearance=recipe.appearance, progress=step
         )
@@ -127,10 +116,6 @@ def train_parts(
     )
     draw_curve(out / "curve.csv", out / "curve.png")
     return _finish(network, recipe, parts, prepared, out, tuple(faults))
-
-
-def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
-    tell(stage, {"step": done, "steps": total})
 
 
 def _finish(
@@ -184,17 +169,11 @@ def _finish(
 
 
 def write_model(network: CascadeRCNN, card: ModelCard, out: Path) -> Path:
-    """Write `<name>.onnx` and then `<name>.safetensors`, whose card knows the graph's hash."""
-    for tensor in network.state_dict().values():  # the graph is made from the very numbers of the file
-        if tensor.is_floating_point():
-            tensor.copy_(tensor.half().float())
-    path = out / f"{card.name}.safetensors"
-    metadata = {"types": list(card.types), "mpp": card.mpp, "scheme": card.scheme, "threshold": card.threshold}
-    metadata |= {"normalisation": dict(card.normalisation), "mean_bgr": list(network.settings.mean_bgr)}
-    write_bytes(path.with_suffix(".onnx"), export_onnx(network, metadata))
-    weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    save(path, weights, replace(card, onnx_sha256=sha256(path.with_suffix(".onnx"))))
-    return path
+    """The network as files, the graph from the very numbers of the weights' file."""
+    in_half_precision(network)
+    metadata = metadata_of(card) | {"normalisation": dict(card.normalisation)}
+    metadata |= {"mean_bgr": list(network.settings.mean_bgr)}
+    return write_files(network, export_onnx(network, metadata), card, out)
 
 
 def _predictions(
