@@ -126,7 +126,7 @@ def test_judge_tells_good_features_from_none() -> None:
         assert good[method]["accuracy"] > 0.9
         assert none[method]["accuracy"] < 0.6
         assert set(good[method]["classes"]) == set(TYPES)
-    assert good["cells"] == {"train": 150, "test": 90, "coarse": 0}
+    assert good["parts"] == {"train": 150, "test": 90, "left_out": {}}
 
 
 def test_judge_leaves_coarse_words_out() -> None:
@@ -134,10 +134,19 @@ def test_judge_leaves_coarse_words_out() -> None:
     features, _ = clusters(60)
     labels = ["neutrophil", "segmented_neutrophil", "band_neutrophil"] * 20
     found = judge(features, labels, range(30), range(30, 60))
-    assert found["cells"] == {"train": 20, "test": 20, "coarse": 20}
+    assert found["parts"] == {"train": 20, "test": 20, "left_out": {"neutrophil": 20}}
     assert set(found["probe"]["classes"]) == {"segmented_neutrophil", "band_neutrophil"}
     with pytest.raises(UsageError, match="too few"):
         judge(features, labels, [], range(60))
+
+
+def test_judge_leaves_types_out_that_it_has_hardly_seen() -> None:
+    """One band neutrophil among the test cells would halve the mean over types and say nothing of the features."""
+    features, labels = clusters(240)
+    labels = [*labels[:-1], "band_neutrophil"]
+    found = judge(features, labels, range(150), range(150, 240))
+    assert found["parts"] == {"train": 150, "test": 89, "left_out": {"band_neutrophil": 1}}
+    assert set(found["probe"]["classes"]) == set(TYPES)
 
 
 def test_poses_are_averaged() -> None:
@@ -278,3 +287,46 @@ def test_a_backbone_of_timm_embeds_with_local_weights_only(tmp_path: Path) -> No
         TimmEncoder("test_vit", tmp_path / "vit.bin")
     with pytest.raises(ModelError, match="no backbone"):
         TimmEncoder("no_such_net", tmp_path / "vit.safetensors")
+
+
+def test_the_command_judges_a_network_and_its_untrained_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seventy small discs of two types; the untrained network is another one, and names nothing."""
+    pytest.importorskip("torch")
+    import json
+
+    from myelos.cli import main
+
+    rng = np.random.default_rng(2)
+    for name, colour in (("lymphocyte", (60, 60, 120)), ("eosinophil", (220, 120, 110))):
+        (tmp_path / "cells" / name).mkdir(parents=True)
+        for number in range(35):
+            image = rng.integers(150, 250, (6, 6, 1)).astype(np.uint8).repeat(3, axis=2)
+            image = cv2.resize(image, (150, 150), interpolation=cv2.INTER_CUBIC)
+            cv2.circle(image, (75, 75), 40, colour, -1)
+            cv2.imwrite(str(tmp_path / "cells" / name / f"{number}.png"), image[..., ::-1])
+    command = [
+        "myelos",
+        "embed",
+        str(tmp_path / "cells"),
+        "--model",
+        "cells-blood",
+        "--mpp",
+        "0.15",
+        "--no-map",
+        "--json",
+    ]
+    results = []
+    for out, more in (("trained", []), ("shape", ["--untrained"])):
+        monkeypatch.setattr("sys.argv", [*command, "-o", str(tmp_path / out), "--threads", "1", *more])
+        assert main() == 0
+        results.append(json.loads(capsys.readouterr().out))
+    for result in results:
+        assert result["cells"] == 70
+        assert sum(result["parts"][part] for part in ("train", "test")) <= 70
+        assert set(result["probe"]["classes"]) == {"lymphocyte", "eosinophil"}
+    assert results[0]["probe"]["accuracy"] == 1.0
+    named, unnamed = (read_embeddings(tmp_path / out) for out in ("trained", "shape"))
+    assert set(unnamed.predicted) == {""} != set(named.predicted)
+    assert not np.allclose(named.features, unnamed.features)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,8 @@ EPILOG = """Examples:
 
 myelos embed pbc_dib_cells --scheme pbc13 --model cells-blood -o embedded
 
+myelos embed pbc_dib_cells --scheme pbc13 --model cells-blood --untrained --no-map -o what_the_shape_knows
+
 myelos embed pbc_dib_cells --scheme pbc13 --model timm:vit_small_patch14_dinov2 --weights dino.safetensors -o embedded
 """
 VIEW = 21.6  # µm: the width of what a foreign encoder sees, as that of ours
@@ -39,6 +41,9 @@ def embed(
     out: common.Out,
     model: Annotated[str, typer.Option(help="A shipped classifier's name, a .safetensors file, or timm:NAME.")],
     weights: Annotated[Path | None, typer.Option(help="With timm:NAME: its weights, a .safetensors file.")] = None,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Random weights in place of the model's: what its shape alone knows.")
+    ] = False,
     scheme: Annotated[str | None, typer.Option(help="Label scheme of the folders' classes, such as pbc13.")] = None,
     mpp: common.Mpp = None,
     poses: Annotated[int, typer.Option(help="Poses of a cell that are averaged.", min=1, max=8)] = 1,
@@ -62,6 +67,8 @@ def embed(
     records, faults = read_cells(data, scheme=scheme)
     with common.needs_training(), common.progress_bars() as progress:
         source = source_of(model, weights, device=device, threads=threads)
+        if untrained:
+            source = _untrained(source, seed)
         cells, aside = _embedded(records, source, mpp, poses, progress)
         parts = parts_of(cells)
         figures = _judged(cells, parts)
@@ -69,7 +76,7 @@ def embed(
     tables.prepare(out, overwrite=overwrite)
     _write(out, cells, parts, places, title=f"{data.resolve().name} as {source.name} sees it")
     aside += [{"file": fault.file.name, "reason": fault.kind} for fault in faults]
-    settings = {"poses": poses, "scheme": scheme, "mpp": mpp, "seed": seed, "map": draw}
+    settings = {"poses": poses, "scheme": scheme, "mpp": mpp, "seed": seed, "map": draw, "untrained": untrained}
     run = manifest("embed", source, settings, cells=len(cells), set_aside=len(aside)) | {"figures": figures}
     tables.write_run(out, run)
     if as_json:
@@ -103,6 +110,21 @@ def source_of(model: str, weights: Path | None, *, device: str = "cpu", threads:
 
     encoder = TimmEncoder(model.removeprefix(TIMM), weights, device=device)
     return Source(model, sha256(weights), "f32", (), Scale(VIEW / encoder.side, encoder.side), encoder)
+
+
+def _untrained(source: Source, seed: int) -> Source:
+    """The same network with random weights, which name nothing; raises UsageError where it is no classifier."""
+    import torch
+
+    from myelos.networks.cells import CellNetwork
+    from myelos.networks.encoder import FrozenEncoder
+
+    if not source.types or not isinstance(source.encoder, FrozenEncoder):
+        raise UsageError("--untrained wants the shape of a classifier", remedy="Pass --model cells-marrow, or a file")
+    own = source.encoder
+    torch.manual_seed(seed)
+    encoder = FrozenEncoder(CellNetwork(own.types, own.network.settings), device=own.device)
+    return replace(source, name=f"{source.name}, untrained", sha256="", types=(), encoder=encoder)
 
 
 def from_classifier(classifier: ModuleClassifier) -> Source:
@@ -242,10 +264,12 @@ def show(out: Path, figures: dict[str, Any], cells: int, aside: int) -> None:
     if "not_judged" in figures:
         typer.echo(f"not judged: {figures['not_judged']}")
         return
-    parts = figures["cells"]
+    parts = figures["parts"]
     for name, label in (("neighbours", "nearest neighbours"), ("probe", "linear probe")):
         own = figures[name]
         typer.echo(
             f"{label}: accuracy {own['accuracy']:.3f}, macro F1 {own['macro_f1']:.3f} "
             f"(learned from {parts['train']}, judged on {number_of(parts['test'], 'cell')})"
         )
+    if parts["left_out"]:
+        typer.echo("too coarse or too rare: " + ", ".join(f"{name} {n}" for name, n in parts["left_out"].items()))

@@ -5,6 +5,7 @@ So are foundation models judged: the better the encoder, the simpler the classif
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,8 +32,11 @@ class ProbeSettings:
 
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
+    """least: cells that a type needs in `train`; one that is seen once can be learned by neither."""
+
     neighbours: NeighbourSettings = field(default_factory=NeighbourSettings)
     probe: ProbeSettings = field(default_factory=ProbeSettings)
+    least: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +93,16 @@ def judge(
 ) -> dict[str, Any]:
     """Figures of both on the cells `test` (indices), learned from `train`; see `metrics.classification.evaluate`.
 
-    Cells whose label is a coarser word for others among the labels are left out. The probe's strength is fixed
-    beforehand, so that no further part is needed to choose it. Raises UsageError where a part is empty.
+    Cells whose label is a coarser word for others among the labels are left out, and types with few cells; `left_out`
+    says how many. The probe's strength is fixed beforehand, so that no further part is needed to choose it. Raises
+    UsageError where a part is empty.
     """
     settings = settings or JudgeSettings()
+    seen = Counter(labels[index] for index in train)
     coarse = {name for name in set(labels) if (taxonomy.narrower(name) - {name}) & set(labels)}
-    train, test = ([index for index in part if labels[index] not in coarse] for part in (train, test))
+    rare = {name for name in set(labels) if seen[name] < settings.least}
+    given = [labels[index] for part in (train, test) for index in part]
+    train, test = ([index for index in part if labels[index] not in coarse | rare] for part in (train, test))
     if not train or not test:
         raise UsageError(f"{len(train)} cells to learn from and {len(test)} to be judged on are too few")
     known, truth = [labels[index] for index in train], [labels[index] for index in test]
@@ -104,8 +112,9 @@ def judge(
         "neighbours": lambda: vote(index, known, features[test], names, settings.neighbours),
         "probe": lambda: fit_probe(features[train], known, settings.probe).probabilities(features[test]),
     }
-    parts = {"train": len(train), "test": len(test), "coarse": sum(label in coarse for label in labels)}
-    return {"cells": parts} | {key: _figures(truth, answer(), names) for key, answer in answers.items()}
+    left_out = dict(sorted(Counter(name for name in given if name in coarse | rare).items()))
+    parts = {"train": len(train), "test": len(test), "left_out": left_out}
+    return {"parts": parts} | {key: _figures(truth, answer(), names) for key, answer in answers.items()}
 
 
 def _figures(truth: Sequence[str], shares: NDArray[np.float64], names: Sequence[str]) -> dict[str, Any]:
