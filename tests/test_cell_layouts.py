@@ -90,6 +90,17 @@ def test_patients_of_aml(tmp_path: Path) -> None:
     ]
 
 
+def test_the_spreadsheet_of_aml_patients_is_asked_for_as_a_table(tmp_path: Path) -> None:
+    """As published it is `metadata_with_data_dictionary.xlsx`, with more than the sheet of patients in it."""
+    folder = tcia_aml(tmp_path)
+    (folder / "metadata.csv").rename(folder / "metadata_with_data_dictionary.csv")
+    assert read_cells(folder)[1] == []
+    (folder / "metadata_with_data_dictionary.csv").rename(folder / "metadata_with_data_dictionary.xlsx")
+    cells, faults = read_cells(folder)
+    assert len(cells) == 7
+    assert [(fault.kind, "save its sheet" in fault.detail) for fault in faults] == [("missing table", True)]
+
+
 def test_barcelona_has_fine_and_coarse_codes(tmp_path: Path) -> None:
     for manifest in (True, False):
         folder = pbc(tmp_path / str(manifest), manifest=manifest)

@@ -68,7 +68,8 @@ PUBLISHED: dict[str, CellSet] = {
             people=200,
             size=(400, 400),
             mpp=0.07072,
-            source="Matek et al. 2019; Matek and Marr 2024, Table 1; doi:10.7937/tcia.2019.36f5o9ld",
+            source="Matek et al. 2019; Matek and Marr 2024, Table 1; doi:10.7937/tcia.2019.36f5o9ld; classes: "
+            "annotations.dat of the collection",
             classes=_LMU15,
             suffixes=frozenset({".tif", ".tiff"}),
         ),
@@ -81,7 +82,7 @@ PUBLISHED: dict[str, CellSet] = {
             people=189,
             size=(144, 144),
             mpp=0.1725,
-            source="Hehr et al. 2023; Matek and Marr 2024, Table 1",
+            source="Hehr et al. 2023; Matek and Marr 2024, Table 1; doi:10.7937/6PPE-4020",
             suffixes=frozenset({".tif", ".tiff"}),
             note="129 patients with one of four genetic entities, 60 controls; labels are of patients",
         ),
@@ -95,7 +96,8 @@ PUBLISHED: dict[str, CellSet] = {
             size=None,
             mpp=None,
             source="Matek et al. 2021, external validation and Figure 4; doi:10.1371/journal.pone.0189259",
-            note="627 images of 30 slides; sizes and light differ; the paper scales them up to 250 × 250",
+            note="627 images of 30 slides; sizes and light differ; the paper scales them up to 250 × 250. The archive "
+            "itself was not seen",
         ),
         CellSet(
             name="pbc_dib",

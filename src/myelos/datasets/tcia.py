@@ -3,8 +3,9 @@
 Bone-Marrow-Cytomorphology_MLL_Helmholtz_Fraunhofer: `CLASS/0001-1000/CLASS_00001.jpg`, small classes without the folder
 of thousands. AML-Cytomorphology_LMU: `CLASS/CLASS_0001.tiff` and `annotations.dat`, a line each: image, class, two
 annotations of the same image in a second round, `nan` where there is none and `UNC` where no class was given.
-AML-Cytomorphology_MLL_Helmholtz: `ENTITY/PATIENT/image_0.tif` and `metadata.csv`, a row for each patient; labels are
-of patients, its cells are white cells without a type. Choi et al. 2017: folders of ten classes.
+AML-Cytomorphology_MLL_Helmholtz: `ENTITY/PATIENT/image_0.tif` and a spreadsheet `metadata_with_data_dictionary.xlsx`, a
+row for each patient, read where its sheet was saved as a CSV file; labels are of patients, its cells are white cells
+without a type. Choi et al. 2017: folders of ten classes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from myelos.datasets.class_folders import MANIFEST, class_folder
 from myelos.datasets.records import Fault
 
 _ANNOTATIONS = "annotations.dat"
-_METADATA = "metadata.csv"
+_METADATA = "metadata*.csv"
+_SPREADSHEET = "metadata*.xlsx"
 _ENTITY = "entity"
 _NO_ANNOTATION = {"nan", "UNC", ""}
 _MLL_FOLDER = "BM_cytomorphology_data"
@@ -115,8 +117,9 @@ def entity_of(cell: SeenCell) -> str | None:
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    """A file of that name in the folder or one below it."""
-    return next((path for path in [folder / name, *sorted(folder.glob(f"*/{name}"))] if path.is_file()), None)
+    """A file of that name, which may be a pattern, in the folder or one below it."""
+    found = [*sorted(folder.glob(name)), *sorted(folder.glob(f"*/{name}"))]
+    return next((path for path in found if path.is_file()), None)
 
 
 def _entity(path: Path, folder: Path) -> bool:
@@ -129,7 +132,10 @@ def _disagreements(folder: Path, cells: list[SeenCell]) -> Iterator[Fault]:
     """Patients whose row says another entity or another number of images than there are, or who have no row."""
     table = _find(folder, _METADATA)
     if table is None:
-        yield Fault(folder / _METADATA, None, "missing table", "patients are told apart by their folders alone")
+        sheet = _find(folder, _SPREADSHEET)
+        advice = "; save its sheet of patients beside it as metadata.csv" if sheet else ""
+        told = f"patients are told apart by their folders alone{advice}"
+        yield Fault(sheet or folder / "metadata.csv", None, "missing table", told)
         return
     numbers = Counter((str(cell.group), str(entity_of(cell))) for cell in cells)
     with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:

@@ -94,7 +94,7 @@ def _fallback(why: str) -> Separation:
 def perturbed(rgb: Image, strength: float, rng: np.random.Generator, *, separation: Separation | None = None) -> Image:
     """Each stain's amount times α and plus β, α from 1 ± strength and β from 0 ± strength, evenly, every pixel alike.
 
-    strength: 0.05 in Tellez et al. 2018; 0.2 is what they call strong in Med. Image Anal. 2019. What the two stains
+    strength: 0.05 is the light one, 0.2 the strong one of Tellez et al. 2019 as others have it. What the two stains
     do not explain of a colour stays as it was: the change is one affine map of the densities.
     """
     stains = (separation or separate(rgb)).stains

@@ -63,8 +63,8 @@ class CropSettings:
 def published() -> CropSettings:
     """The augmentation of Matek 2021 (Methods): any turn, mirrored, shifts to 25 %, shear to 20 %, stains perturbed.
 
-    Turning by 0 to 180° with flips both ways is turning by any angle with one. The stains' strength is that of Tellez
-    et al. 2018; no other change of colour.
+    Turning by 0 to 180° with flips both ways is turning by any angle with one. The stains' strength is
+    what others give for Tellez et al. (docs/decisions.md); no other change of colour.
     """
     still = (1.0, 1.0)
     return CropSettings(still, 0.25, 0.2, still, still, still, tint=0.0, blur=0.0, noise=0.0, erase=0.0, stain=0.05)
