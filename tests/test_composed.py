@@ -22,6 +22,7 @@ from myelos.phantom.cut_outs import CUT, CutOuts, in_words, unmixed
 from myelos.phantom.cutting import WORKING, CutOut, NotCleanError, cut_out
 from myelos.phantom.dataset import write_cells, write_fields
 from myelos.phantom.fields import FieldSettings
+from myelos.phantom.slide import write_slide
 from myelos.phantom.stain import STAINS
 
 TYPES = ("blast", "lymphocyte", "segmented_neutrophil")
@@ -200,6 +201,20 @@ def test_the_boxes_hold_the_cells(cut_outs: CutOuts, tmp_path: Path) -> None:
         glass = cv2.GaussianBlur(rgb[..., 1].astype(np.float32), (0, 0), 2)[empty]
         assert glass.min() > 0.6 * np.median(glass)  # nothing of a patch beyond the boxes
     assert found > 3
+
+
+def test_a_slide_is_made_of_them_too(cut_outs: CutOuts, tmp_path: Path) -> None:
+    shares = {"lymphocyte": 1.0, "blast": 1.0}
+    path = tmp_path / "slide.tif"
+    truth = write_slide(path, width=700, height=500, specimen="blood", composition=shares, cut_outs=cut_outs,
+                        red_cell_truth=False, cells_per_mm2=2500)  # fmt: skip
+    cells = {row["cell_id"]: row["cell_type"] for row in tables.read_table(truth, "cells").to_pylist()}
+    with (truth / "cell_sources.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["cell_id"] for row in rows} == set(cells)
+    assert {row["source"] for row in rows} == {"here", "there", "rendered"}
+    assert all(cells[row["cell_id"]] == "lymphocyte" for row in rows if row["source"] == "there")
+    assert tables.read_run(truth)["cell_images"]["of_one_source"] == ["blast"]
 
 
 def test_settings_that_leave_nothing_are_refused(sets: list[Path]) -> None:

@@ -93,6 +93,11 @@ def slide(
             metavar="tiff|dicom",
         ),
     ] = "tiff",
+    cell_images: CellImages = None,
+    part: Part = None,
+    cell_mpp: CellMpp = None,
+    per_type: PerType = 200,
+    scheme: Scheme = None,
     threads: common.Threads = None,
     seed: common.Seed = 0,
     overwrite: common.Overwrite = False,
@@ -110,6 +115,11 @@ def slide(
     given = {name: value for name, value in only_glass.items() if value is not None}
     with common.progress_bars() as progress:
         tell = _stage(progress, "blocks")
+        if cell_images and chosen == "glass":
+            raise UsageError("--cell-images is for a piece of smear", remedy="Add --show section, or a smaller --size")
+        if cell_images:
+            wanted = {"part": part, "mpp": cell_mpp, "per_type": per_type, "scheme": scheme}
+            common_to_both["cut_outs"] = _cut_outs(cell_images, mpp, wanted, progress)
         if chosen == "glass":
             truth = _write_glass(out, width, height, common_to_both | given, threads, overwrite, tell)
         else:

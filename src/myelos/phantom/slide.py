@@ -22,13 +22,15 @@ from myelos.phantom import forms
 from myelos.phantom.annotating import AnnotationSettings, annotate
 from myelos.phantom.cells import cell_rng
 from myelos.phantom.compositions import draw_types
-from myelos.phantom.dataset import cell_table
+from myelos.phantom.cut_outs import CutOuts
+from myelos.phantom.dataset import SOURCES, cell_table, source_rows, write_csv
 from myelos.phantom.fields import FieldSettings
 from myelos.phantom.landscape import Landscape, Plan, make_landscape
 from myelos.phantom.optics import STEADY, photograph
 from myelos.phantom.painting import HAZE, Painting
 from myelos.phantom.placing import Bodies, Cells, Draw, draw_bodies, draw_cells
 from myelos.phantom.shapes import noise
+from myelos.phantom.sprites import SpritePool
 from myelos.phantom.stain import EOSIN, Stain, random_stain
 from myelos.slides.dicom_write import write_dicom
 from myelos.slides.fingerprint import full_hash
@@ -70,6 +72,7 @@ class _Plan:
     """All that is drawn before painting."""
 
     settings: SlideSettings
+    pool: SpritePool
     landscape: Landscape
     stain: Stain
     cells: Cells
@@ -77,6 +80,15 @@ class _Plan:
     platelets: Bodies
     clouds: tuple[Plan, ...]  # relative haze by dye, in squares of the landscape
     weave: Plan  # (side, side) fine unevenness of the haze
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """The cells that a block owns. boxes: (N, 4). origins: see `Painting`."""
+
+    boxes: NDArray[np.float64]
+    types: list[str]
+    origins: list[tuple[str, str]]
 
 
 def write_slide(
@@ -93,12 +105,14 @@ def write_slide(
     red_cell_truth: bool = True,
     form: str = forms.TIFF,
     annotations: AnnotationSettings | None = None,
+    cut_outs: CutOuts | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a synthetic slide as pyramidal JPEG TIFF, and its truth beside it; returns the folder of the truth.
 
-    form: tiff, or dicom: then `path` becomes a folder, and the slide is annotated as `annotations` says.
+    form: tiff, or dicom: then `path` becomes a folder, and the slide is annotated as `annotations` says. cut_outs: real
+    cells, at `mpp`, that take the place of rendered ones; `cell_sources.csv` then says where each cell comes from.
     `<name>.truth/` holds slides, regions and cells as tables and `run.json`, last. progress(done, total) counts
     blocks. Raises ResultError where the slide exists and `overwrite` is false, UsageError for impossible values.
     """
@@ -112,8 +126,8 @@ def write_slide(
     forms.check(path, form, overwrite=overwrite)
     truth = path.with_name(f"{path.stem}.truth")
     tables.prepare(truth, overwrite=overwrite or not path.exists())
-    plan = _draw(settings)
-    found: list[tuple[NDArray[np.float64], list[str]]] = []
+    plan = _draw(settings, cut_outs)
+    found: list[_Truth] = []
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = Rows(width, height, _strips(plan, found, progress))
     study = forms.study_of(asdict(settings), label=False)
@@ -129,9 +143,9 @@ def write_slide(
     return truth
 
 
-def _draw(settings: SlideSettings) -> _Plan:
+def _draw(settings: SlideSettings, cut_outs: CutOuts | None = None) -> _Plan:
     """The ground plan and every cell's place."""
-    pool = settings.as_field().pool()
+    pool = settings.as_field().pool(cut_outs)
     rng = cell_rng(settings.seed, "slide", settings.specimen)
     landscape = make_landscape(settings.width, settings.height, settings.mpp, settings.specimen, rng)
     usual = DENSITY[settings.specimen]
@@ -141,14 +155,14 @@ def _draw(settings: SlideSettings) -> _Plan:
     plans = (landscape.cells, landscape.red, landscape.red)
     counts = [int(rng.poisson(d * square * float(p.sum()))) for d, p in zip(wanted, plans, strict=True)]
     places = [_by_plan(plan, landscape, settings, rng) for plan in plans]
-    types = draw_types(settings.as_field().shares(), counts[0], rng)
+    types = draw_types(settings.as_field().shares(), counts[0], rng, real=pool.real)
     cells = draw_cells(types, pool, places[0], rng, spacing=1.0)
     red = draw_bodies("erythrocyte", counts[1], pool, places[1], rng, spacing=0.85, rounds=5)
     platelets = draw_bodies("platelet", counts[2], pool, places[2], rng, spacing=1.0, rounds=1)
     shape, common = landscape.haze.shape, noise(rng, landscape.haze.shape, 3.0)
     clouds = tuple(np.clip(0.8 + 0.3 * common + 0.15 * noise(rng, shape, 5.0), 0.1, 2) for _ in HAZE)
     stain = random_stain(rng, name=settings.stain, variation=settings.stain_variation)
-    return _Plan(settings, landscape, stain, cells, red, platelets, clouds, _weave(settings.mpp, rng))
+    return _Plan(settings, pool, landscape, stain, cells, red, platelets, clouds, _weave(settings.mpp, rng))
 
 
 def _by_plan(plan: Plan, landscape: Landscape, settings: SlideSettings, rng: np.random.Generator) -> Draw:
@@ -171,7 +185,7 @@ def _by_plan(plan: Plan, landscape: Landscape, settings: SlideSettings, rng: np.
 
 
 def _strips(
-    plan: _Plan, found: list[tuple[NDArray[np.float64], list[str]]], progress: Callable[[int, int], None] | None
+    plan: _Plan, found: list[_Truth], progress: Callable[[int, int], None] | None
 ) -> Iterator[NDArray[np.uint8]]:
     """The slide from top to bottom, a row of blocks at a time; truths are appended to `found`."""
     width, height = plan.settings.width, plan.settings.height
@@ -183,7 +197,7 @@ def _strips(
             left, right = column * BLOCK_WIDTH, min((column + 1) * BLOCK_WIDTH, width)
             rgb, painting = render_block(plan, left, top, right, bottom)
             strip[:, left:right] = rgb
-            found.append((np.array(painting.boxes).reshape(-1, 4), painting.types))
+            found.append(_Truth(np.array(painting.boxes).reshape(-1, 4), painting.types, painting.origins))
             if progress:
                 progress(row * across + column + 1, across * down)
         yield strip
@@ -196,7 +210,7 @@ def render_block(plan: _Plan, left: int, top: int, right: int, bottom: int) -> t
     margin = int(np.ceil(max(FOCUS, cells.reach[owned].max(initial=0.0))))
     x1, y1 = max(left - margin, 0), max(top - margin, 0)
     x2, y2 = min(right + margin, s.width), min(bottom + margin, s.height)
-    painting = Painting(x2 - x1, y2 - y1, s.as_field().pool(), origin=(x1, y1))
+    painting = Painting(x2 - x1, y2 - y1, plan.pool, origin=(x1, y1))
     window = (x1, y1, x2, y2)
     painting.add_cells(cells, np.flatnonzero(_within(cells.centres, window, cells.reach)), owned)
     for bodies, add in ((plan.red, painting.add_red_cells), (plan.platelets, painting.add_platelets)):
@@ -264,15 +278,13 @@ def _zoom(squares: Plan, plan: _Plan, window: tuple[int, int, int, int]) -> NDAr
     return np.asarray(zoomed, np.float32)
 
 
-def _write_truth(
-    folder: Path, path: Path, plan: _Plan, found: list[tuple[NDArray[np.float64], list[str]]]
-) -> dict[str, Any]:
+def _write_truth(folder: Path, path: Path, plan: _Plan, found: list[_Truth]) -> dict[str, Any]:
     """All tables, and what `run.json` is to tell."""
     s = plan.settings
     fingerprint = full_hash(path)
     slide_id = fingerprint[:12]
-    boxes = np.concatenate([b for b, _ in found])
-    types = [name for _, names in found for name in names]
+    boxes = np.concatenate([truth.boxes for truth in found])
+    types = [name for truth in found for name in truth.types]
     regions = plan.landscape.region_of(boxes[:, :2] + boxes[:, 2:] / 2)
     cells = cell_table(slide_id, boxes, types, regions)
     tables.write_table(folder, "cells", cells)
@@ -280,7 +292,12 @@ def _write_truth(
     slide: dict[str, Any] = {"slide_id": slide_id, "fingerprint": fingerprint, "specimen": s.specimen}
     slide |= {"width": s.width, "height": s.height, "mpp": s.mpp, "mpp_source": "file", "mpp_uncertainty": 0.0}
     tables.write_table(folder, "slides", [slide | {"stain": s.stain, "scanner": "phantom", "kind": "slide"}])
-    run = {"made_by": "myelos phantom slide", "version": myelos.__version__, "synthetic": True, "seed": s.seed}
+    run: dict[str, Any] = {"made_by": "myelos phantom slide", "version": myelos.__version__}
+    run |= {"synthetic": True, "seed": s.seed}
+    if plan.pool.cut_outs:
+        origins = [origin for truth in found for origin in truth.origins]
+        write_csv(folder / SOURCES, ("cell_id", "source", "image"), source_rows(slide_id, boxes, origins))
+        run["cell_images"] = dict(plan.pool.cut_outs.about)
     return run | {"cells": cells.num_rows, "settings": asdict(s)}
 
 
