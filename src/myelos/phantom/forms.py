@@ -72,8 +72,8 @@ def size_of(path: Path) -> int:
 
 def study_of(settings: Mapping[str, Any], *, label: bool) -> Study:
     """What the DICOM files of a slide share. settings: all that decides how it looks; they give the identifiers."""
-    key = json.dumps({"version": myelos.__version__, **settings}, sort_keys=True)
+    key = json.dumps({"version": myelos.__version__, **settings}, sort_keys=True, default=str)
     known = Study(key, "", "", "")
     name = f"synthetic-{known.uid('name')[-8:]}"
-    what = f"Synthetic {settings['specimen']} smear, {STAINS[settings['stain']]}"
+    what = f"Synthetic {settings['specimen']} smear, {STAINS.get(settings['stain'], settings['stain'])}"
     return Study(key, name, what, f"phantom {settings.get('scanner', '')}".strip(), label)
