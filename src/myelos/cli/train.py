@@ -16,8 +16,7 @@ from myelos.errors import UsageError
 from myelos.wording import number_of
 
 if TYPE_CHECKING:
-    from myelos.training.classifier import TrainedClassifier
-    from myelos.training.detector import Trained
+    from myelos.training.trained import Trained
 
 EPILOG = """Examples:
 
@@ -132,7 +131,7 @@ def one_test(test: list[Path] | None, fraction: float | None) -> None:
         raise UsageError("--val-fraction and --test both say what to test on", remedy="Pass one of them")
 
 
-def say(trained: Trained | TrainedClassifier, out: Path, *, as_json: bool) -> None:
+def say(trained: Trained, out: Path, *, as_json: bool) -> None:
     """The model's path, or its figures as JSON; where the faults of the labels are listed."""
     if as_json:
         metrics = dict(trained.card.metrics)

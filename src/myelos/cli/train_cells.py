@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from myelos.cli import common
-from myelos.cli.train import parts, say, stated, told
+from myelos.cli import common, train
+from myelos.cli.train import one_test, parts, say, stated, told
 from myelos.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,37 +28,41 @@ myelos train classifier --recipe cells-blood --data pbc_dib_cells --data chula_w
 """
 
 
+Cells = Annotated[
+    list[Path], typer.Option(help="Folder of images of single cells, or of annotated fields; may be repeated.")
+]
+Scheme = Annotated[str | None, typer.Option(help="Label scheme whose classes the card quotes.")]
+Sensitivity = Annotated[
+    float | None,
+    typer.Option(help="With a question: what the threshold is to reach; without it sensitivity + specificity."),
+]
+Mpp = Annotated[float | None, typer.Option(help="µm per pixel of sets that do not state it.")]
+Test = Annotated[
+    list[Path] | None, typer.Option(help="Folder that is only tested on; the model's card quotes its figures.")
+]
+Backbone = Annotated[str | None, typer.Option(help="residual (the default), resnext50, sequential, or timm:NAME.")]
+Epochs = Annotated[float | None, typer.Option(help="How often each cell is drawn.")]
+Start = Annotated[str | None, typer.Option(help="An earlier classifier to begin with.")]
+
+
 def classifier(
-    data: Annotated[
-        list[Path], typer.Option(help="Folder of images of single cells, or of annotated fields; may be repeated.")
-    ],
+    data: Cells,
     out: common.Out,
-    recipe: Annotated[str | None, typer.Option(help="A shipped recipe's name or a .toml file.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the model.")] = None,
-    specimen: Annotated[
-        str | None, typer.Option(help="marrow or blood: what the model is for.", metavar="marrow|blood")
-    ] = None,
-    scheme: Annotated[str | None, typer.Option(help="Label scheme whose classes the card quotes.")] = None,
+    recipe: train.Recipe = None,
+    name: train.Name = None,
+    specimen: train.For = None,
+    scheme: Scheme = None,
     question: common.Question = None,
     one_type: common.OneType = None,
-    sensitivity: Annotated[
-        float | None,
-        typer.Option(help="With a question: what the threshold is to reach; without it sensitivity + specificity."),
-    ] = None,
-    mpp: Annotated[float | None, typer.Option(help="µm per pixel of sets that do not state it.")] = None,
-    test: Annotated[
-        list[Path] | None, typer.Option(help="Folder that is only tested on; the model's card quotes its figures.")
-    ] = None,
-    val_fraction: Annotated[
-        float | None, typer.Option(help="Without --test: share of --data that is only tested on, such as 0.2.")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="residual (the default), resnext50, sequential, or timm:NAME.")
-    ] = None,
-    epochs: Annotated[float | None, typer.Option(help="How often each cell is drawn.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
-    start: Annotated[str | None, typer.Option(help="An earlier classifier to begin with.")] = None,
+    sensitivity: Sensitivity = None,
+    mpp: Mpp = None,
+    test: Test = None,
+    val_fraction: train.ValFraction = None,
+    backbone: Backbone = None,
+    epochs: Epochs = None,
+    rate: train.Rate = None,
+    seed: train.Seed = None,
+    start: Start = None,
     check_images: common.CheckImages = True,
     threads: common.Threads = None,
     overwrite: common.Overwrite = False,
@@ -72,8 +76,7 @@ def classifier(
         from myelos.training.cell_recipe import ClassifierRecipe, read_classifier_recipe
         from myelos.training.classifier import train_classifier
 
-    if val_fraction is not None and test:
-        raise UsageError("--val-fraction and --test both say what to test on", remedy="Pass one of them")
+    one_test(test, val_fraction)
     common.check_mpp(mpp)
     settings = read_classifier_recipe(recipe) if recipe else ClassifierRecipe()
     settings = _asking(settings, common.asked(question, one_type), sensitivity, balanced=not recipe)

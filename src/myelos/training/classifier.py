@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,7 +22,7 @@ from myelos.datasets.cells import CellRecord
 from myelos.datasets.records import Fault
 from myelos.detection.run import worker_threads
 from myelos.errors import LabelError
-from myelos.models.files import ModelCard, read_card, sha256
+from myelos.models.files import read_card, sha256
 from myelos.tables import write_json, write_run
 from myelos.training.card import draw_curve, list_faults
 from myelos.training.cell_loop import train_network
@@ -31,17 +30,7 @@ from myelos.training.cell_model import judged, write_classifier
 from myelos.training.cell_recipe import ClassifierRecipe
 from myelos.training.checkpoints import earlier_weights, prepare_training
 from myelos.training.crops import Crop, load_crops
-
-Progress = Callable[[str, dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedClassifier:
-    """path: the model file; card: its card; faults: what was wrong with the images and labels."""
-
-    path: Path
-    card: ModelCard
-    faults: tuple[Fault, ...]
+from myelos.training.trained import Progress, Trained, count_steps
 
 
 def train_classifier(
@@ -55,7 +44,7 @@ def train_classifier(
     threads: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> TrainedClassifier:
+) -> Trained:
     """Train a classifier and write `<out>/<name>.safetensors`, `.onnx`, curves and `run.json`.
 
     start: an earlier classifier to begin with. test: folders kept out of everything but the quoted figures. check: set
@@ -68,7 +57,7 @@ def train_classifier(
         torch.set_num_threads(worker_threads(threads))
     prepare_training(out, overwrite=overwrite)
     tell = progress or (lambda _stage, _values: None)
-    records, faults = read_cell_sets(data, check=check, progress=lambda *step: _count_steps(tell, *step))
+    records, faults = read_cell_sets(data, check=check, progress=lambda *step: count_steps(tell, *step))
     list_faults(out, faults)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
@@ -85,12 +74,12 @@ def train_cells(
     faults: Sequence[Fault] = (),
     anew: bool = False,
     progress: Progress | None = None,
-) -> TrainedClassifier:
+) -> Trained:
     """`train_classifier` on a split made elsewhere: records for `train`, `choose` and `test`; anew: see `cell_loop`."""
     tell = progress or (lambda _stage, _values: None)
     types = ANSWERS if recipe.question else recipe.types or _types_of(parts["train"])
     recipe = replace(recipe, types=types)
-    crops = {name: _crops(part, recipe, partial(_count_steps, tell, f"reading {name}")) for name, part in parts.items()}
+    crops = {name: _crops(part, recipe, partial(count_steps, tell, f"reading {name}")) for name, part in parts.items()}
     _check_any(crops["train"], recipe, out)
     network = train_network(
         _by_answer(crops["train"]) if recipe.question else crops["train"],
@@ -118,7 +107,7 @@ def train_cells(
             "parts": names,
         },
     )
-    return TrainedClassifier(path, read_card(path), tuple(faults))
+    return Trained(path, read_card(path), tuple(faults))
 
 
 def _types_of(records: Sequence[CellRecord]) -> tuple[str, ...]:
@@ -183,7 +172,3 @@ def _check_any(crops: Sequence[Crop], recipe: ClassifierRecipe, out: Path) -> No
 def _by_answer(crops: Sequence[Crop]) -> list[Crop]:
     """The crops with the answer in place of the type: what `balance` draws evenly."""
     return [replace(crop, cell_type=ANSWERS[int(crop.allowed.argmax())]) for crop in crops]
-
-
-def _count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
-    tell(stage, {"step": done, "steps": total})

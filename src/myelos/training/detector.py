@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from myelos.training.detector_recipe import DetectorRecipe, known_scheme
 from myelos.training.fields import Field, counts_as_cell, load, scales
 from myelos.training.loop import TrainingSettings, predict, train
 from myelos.training.parts import parts_of, unseen
-from myelos.training.trained import Progress, Trained, in_half_precision, metadata_of, steps_of, write_files
+from myelos.training.trained import Progress, Trained, count_steps, in_half_precision, metadata_of, write_files
 
 
 def train_detector(
@@ -94,7 +95,7 @@ def train_parts(
     known = scales([record for part in parts.values() for record in part], recipe.scales)
     prepared = {}
     for name, part in parts.items():
-        step = steps_of(tell, f"reading {name}")
+        step = partial(count_steps, tell, f"reading {name}")
         prepared[name] = load(
             part, types=recipe.types, mpp=recipe.mpp, known=known, appearance=recipe.appearance, progress=step
         )

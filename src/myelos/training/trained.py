@@ -25,9 +25,9 @@ class Trained:
     faults: tuple[Fault, ...]
 
 
-def steps_of(tell: Progress, stage: str) -> Callable[[int, int], None]:
-    """How far a stage is, as done and total, told as the recipe's reports are."""
-    return lambda done, total: tell(stage, {"step": done, "steps": total})
+def count_steps(tell: Progress, stage: str, done: int, total: int) -> None:
+    """Tell how far a stage is as the reports of a training do."""
+    tell(stage, {"step": done, "steps": total})
 
 
 def in_half_precision(network: nn.Module) -> None:
