@@ -47,7 +47,7 @@ def brightness(found: NDArray[np.float32], top: float) -> NDArray[np.float32]:
     return np.clip(found / most, 0, 1) if most > 0 else np.zeros_like(found)
 
 
-def figure_five(cells: Sequence[ExplainedCell], *, most: int = 10) -> bytes:
+def figure_five(cells: Sequence[ExplainedCell], *, most: int = 12) -> bytes:
     """PNG: a column a cell; the image, SmoothGrad and Grad-CAM below each other."""
     shown = cells[:most]
     figure = _canvas(1.25 * len(shown) + 1.0, 4.3)
