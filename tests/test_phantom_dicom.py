@@ -18,7 +18,7 @@ from myelos.cli import main
 from myelos.datasets.bulk_annotations import Annotations, code_of, read_annotations, write_annotations
 from myelos.errors import InputError, LabelError, MissingDependencyError, ResultError, UsageError
 from myelos.phantom import forms
-from myelos.phantom.annotating import AnnotationSettings, annotate, choose_regions
+from myelos.phantom.annotating import AnnotationSettings, annotate, choose_regions, word_for
 from myelos.phantom.compositions import COMPOSITIONS, draw_types
 from myelos.phantom.examiners import LADDERS, LOOK_ALIKES, ExaminerSettings, agreement, consensus_of, read_cells
 from myelos.phantom.glass import writing
@@ -350,7 +350,7 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("half way")
 
-    monkeypatch.setattr("myelos.phantom.slide.annotate", broken)
+    monkeypatch.setattr("myelos.phantom.forms.annotate", broken)
     with pytest.raises(RuntimeError, match="half way"):
         write_slide(tmp_path / "slide", **SECTION | {"width": 300, "height": 300}, form="dicom")
     assert not list(tmp_path.rglob("*.dcm"))
@@ -493,6 +493,16 @@ def test_ladders_rise_and_every_word_has_a_label() -> None:
         assert stages == sorted(stages)
         assert set(ladder) <= set(LABELS)
     assert set(LOOK_ALIKES) | set(LOOK_ALIKES.values()) <= set(LABELS)
+
+
+def test_every_type_has_a_word_in_the_public_set() -> None:
+    words = {name: word_for(name) for name in taxonomy.TYPES}
+    assert set(words.values()) <= set(LABELS)
+    assert (words["faggot_cell"], words["hairy_cell"]) == ("promyelocyte", "lymphocyte")
+    assert (words["abnormal_eosinophil"], words["neutrophil"]) == ("segmented_eosinophil", "segmented_neutrophil")
+    assert (words["other_cell"], words["no_consensus"]) == ("technically_unfit", "technically_unfit")
+    technical = taxonomy.SCHEMES["bmdeep49"].technical
+    assert all(words[name] == name for name, label in LABELS.items() if label not in technical)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,15 @@ from myelos.slides.dicom_study import Study
 FOLDER = "annotations"  # in that of the slide
 READABLE = ("trail", "smear", "readable")  # regions of the truth in which examiners look for theirs
 LEFT_OUT = ("erythrocyte", "platelet")  # nobody boxes them
-FINER = {"eosinophil": "segmented_eosinophil", "basophil": "segmented_basophil"}  # the set has no coarser label
+# What an examiner says of a type that is coarser than the set's labels, or that the set has no word for.
+FINER = {
+    "eosinophil": "segmented_eosinophil",
+    "basophil": "segmented_basophil",
+    "neutrophil": "segmented_neutrophil",
+    "erythroblast": "polychromatic_erythroblast",
+    "immature_granulocyte": "myelocyte",
+    "naked_nucleus": "damaged_cell",
+}
 MOSTLY = 0.8  # of a region's cells
 SHARP, LOST = 0.75, 0.2  # sharpness from which a region is worth reading, and below which a cell is unfit
 
@@ -197,10 +206,21 @@ def _readings(boxed: _Cells, rng: np.random.Generator, seed: int, settings: Anno
 
 def _true_types(cells: _Cells) -> list[str]:
     """The label that a faultless examiner gives."""
-    types = np.array([FINER.get(name, name) for name in cells.types.tolist()], dtype="U64")
+    types = np.array([word_for(name) for name in cells.types.tolist()], dtype="U64")
     types[cells.damage == "naked_nucleus"] = "damaged_cell"
     types[(cells.sharpness < LOST) & (types != "artefact")] = "technically_unfit"
     return [str(name) for name in types]
+
+
+@cache
+def word_for(cell_type: str) -> str:
+    """The type that the public set's labels have for this one; technically_unfit where they have none."""
+    scheme = taxonomy.SCHEMES[SCHEME]
+    words = {name for label, name in scheme.codes.items() if label not in scheme.technical}
+    for name in taxonomy.ancestors(cell_type):
+        if name in words or name in FINER:
+            return FINER.get(name, name)
+    return "technically_unfit"
 
 
 def _series(

@@ -15,7 +15,11 @@ from typing import Any
 
 import myelos
 from myelos.errors import ResultError, UsageError
+from myelos.phantom.annotating import AnnotationSettings, annotate
 from myelos.slides.dicom_study import Study, pydicom_or_remedy
+from myelos.slides.dicom_write import DicomPyramid, write_dicom
+from myelos.slides.tiled import TiledTiff
+from myelos.slides.write import Rows, write_tiff
 
 TIFF, DICOM = "tiff", "dicom"
 FORMS = (TIFF, DICOM)
@@ -63,6 +67,30 @@ def begun(path: Path, form: str) -> Iterator[Path]:
         partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def pyramid(
+    place: Path, form: str, sizes: list[tuple[int, int]], *, mpp: float, study: Study, tile: int
+) -> TiledTiff | DicomPyramid:
+    """What takes the encoded tiles of a slide."""
+    if form == DICOM:
+        return DicomPyramid(place, sizes, mpp=mpp, study=study, tile=tile)
+    return TiledTiff(place, sizes, mpp=mpp, tile=tile)
+
+
+def write_image(place: Path, form: str, rows: Rows, *, mpp: float, study: Study, quality: int) -> None:
+    """A slide that comes in strips."""
+    if form == DICOM:
+        write_dicom(place, rows, mpp=mpp, study=study, quality=quality)
+    else:
+        write_tiff(place, rows, mpp=mpp, quality=quality)
+
+
+def annotated(
+    place: Path, form: str, truth: Path, study: Study, *, seed: int, settings: AnnotationSettings | None
+) -> dict[str, Any]:
+    """What `run.json` tells of the annotations, which are written here; a TIFF has none."""
+    return {"annotations": annotate(place, truth, study, seed=seed, settings=settings)} if form == DICOM else {}
 
 
 def size_of(path: Path) -> int:

@@ -19,7 +19,7 @@ import myelos
 from myelos import tables
 from myelos.errors import UsageError
 from myelos.phantom import forms
-from myelos.phantom.annotating import AnnotationSettings, annotate
+from myelos.phantom.annotating import AnnotationSettings
 from myelos.phantom.cells import cell_rng
 from myelos.phantom.compositions import draw_types
 from myelos.phantom.cut_outs import CutOuts
@@ -32,13 +32,14 @@ from myelos.phantom.placing import Bodies, Cells, Draw, draw_bodies, draw_cells
 from myelos.phantom.shapes import noise
 from myelos.phantom.sprites import SpritePool
 from myelos.phantom.stain import EOSIN, Stain, random_stain
-from myelos.slides.dicom_write import write_dicom
 from myelos.slides.fingerprint import full_hash
-from myelos.slides.write import Rows, write_tiff
+from myelos.slides.write import Rows
 
 BLOCK_WIDTH, BLOCK_HEIGHT = 2048, 512
 FOCUS = 16  # px painted around a block, so that blurring knows its neighbours
 DENSITY = {"marrow": (1400.0, 4500.0, 500.0), "blood": (260.0, 9500.0, 900.0)}  # cells, red cells, platelets per mm²
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def write_slide(
     annotations: AnnotationSettings | None = None,
     cut_outs: CutOuts | None = None,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write a synthetic slide as pyramidal JPEG TIFF, and its truth beside it; returns the folder of the truth.
 
@@ -130,15 +131,12 @@ def write_slide(
     found: list[_Truth] = []
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = Rows(width, height, _strips(plan, found, progress))
-    study = forms.study_of(asdict(settings), label=False)
+    real = {"cut_outs": dict(cut_outs.about)} if cut_outs else {}
+    study = forms.study_of(asdict(settings) | real, label=False)
     with forms.begun(path, form) as place:
-        if form == forms.DICOM:
-            write_dicom(place, rows, mpp=mpp, study=study, quality=settings.quality)
-        else:
-            write_tiff(place, rows, mpp=mpp, quality=settings.quality)
+        forms.write_image(place, form, rows, mpp=mpp, study=study, quality=settings.quality)
         run = _write_truth(truth, place, plan, found)
-        if form == forms.DICOM:
-            run["annotations"] = annotate(place, truth, study, seed=seed, settings=annotations)
+        run |= forms.annotated(place, form, truth, study, seed=seed, settings=annotations)
     tables.write_run(truth, run | {"file": path.name})
     return truth
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from myelos import tables
 from myelos.errors import MyelosError, ResultError
 from myelos.phantom import forms
-from myelos.phantom.annotating import AnnotationSettings, annotate
+from myelos.phantom.annotating import AnnotationSettings
 from myelos.phantom.compositions import normalised
 from myelos.phantom.features import all_names
 from myelos.phantom.glass.block import MARGIN, Ground, Job, Painter, block_area
@@ -41,7 +41,6 @@ from myelos.phantom.glass.scanners import scanner
 from myelos.phantom.glass.truth import CellTruth, write_truth
 from myelos.phantom.glass.workers import Submit, in_order, workers
 from myelos.phantom.looks import VARIANTS
-from myelos.slides.dicom_study import Study
 from myelos.slides.dicom_write import DicomPyramid
 from myelos.slides.tiled import Pyramid, TiledTiff, UpperLevels
 from myelos.slides.write import level_sizes
@@ -91,24 +90,15 @@ def write_glass(
             cells.add_dust(layout.dust, (settings.width, settings.height))
             crowd = Crowd(settings, layout, pool)
             study = forms.study_of(asdict(settings), label=True)
-            opened = partial(_open, place, form, settings, study)
+            opened = partial(forms.pyramid, place, form, mpp=settings.mpp, study=study, tile=TILE)
             _write(opened, ground, crowd, cells, Path(scratch), count, progress)
             run = write_truth(folder, place, settings, layout, cells)
-            if form == forms.DICOM:
-                run["annotations"] = annotate(place, folder, study, seed=settings.seed, settings=annotations)
+            run |= forms.annotated(place, form, folder, study, seed=settings.seed, settings=annotations)
         finally:
             cells.discard()
         run |= {"file": path.name, "bytes": forms.size_of(place)}
     tables.write_run(folder, run)
     return folder
-
-
-def _open(
-    place: Path, form: str, settings: GlassSettings, study: Study, sizes: list[tuple[int, int]]
-) -> TiledTiff | DicomPyramid:
-    if form == forms.DICOM:
-        return DicomPyramid(place, sizes, mpp=settings.mpp, study=study, tile=TILE)
-    return TiledTiff(place, sizes, mpp=settings.mpp, tile=TILE)
 
 
 def usable_cores() -> int:
