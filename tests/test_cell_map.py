@@ -13,7 +13,7 @@ import pytest
 
 from myelos import taxonomy
 from myelos.report import RESEARCH_USE
-from myelos.report.cell_map import PER_SHEET, CellMap, draw, sheets, write_map
+from myelos.report.cell_map import PER_SHEET, CellMap, _data, draw, sheets, write_map
 from test_browser import Opened
 
 TYPES = ("blast", "lymphocyte", "eosinophil", "erythroblast")
@@ -60,6 +60,14 @@ def test_sheets_hold_every_thumbnail_in_its_place() -> None:
         row, column = divmod(index % PER_SHEET, 32)
         middle = sheet[row * 48 + 24, column * 48 + 24]
         np.testing.assert_allclose(middle.astype(int), tone(index), atol=12)
+
+
+def test_a_finer_word_for_the_label_is_no_difference() -> None:
+    kinds, said = ["neutrophil", "lymphocyte"], ["segmented_neutrophil", "eosinophil"]
+    ids = ["a-1", "b-1"]
+    found = _data(CellMap(np.zeros((2, 2)), kinds, said, ids, [swatch(0), swatch(1)], np.zeros((2, 1), int)), 48)
+    akin = [point[3] in found["types"][point[2]][3] for point in found["points"]]
+    assert akin == [True, False]
 
 
 def test_page_is_one_file_and_takes_no_name_at_its_word(tmp_path: Path) -> None:

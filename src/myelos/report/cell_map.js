@@ -23,7 +23,7 @@
   let height = 0;
   let waiting = false;
 
-  const differs = (point) => point[3] >= 0 && point[2] !== point[3];
+  const differs = (point) => point[3] >= 0 && !types[point[2]][3].includes(point[3]);
   const colour = (point) => (point[state.by] >= 0 ? types[point[state.by]][2] : "#9e9e9e");
   const current = () => (state.kept >= 0 ? state.kept : state.hovered);
   const screen = (index) => [

@@ -107,12 +107,20 @@ def _data(cells: CellMap, side: int) -> dict[str, Any]:
         "side": side,
         "columns": COLUMNS,
         "perSheet": PER_SHEET,
-        "types": [[name, taxonomy.cell_type(name).label, taxonomy.cell_type(name).colour] for name in names],
+        "types": [
+            [name, taxonomy.cell_type(name).label, taxonomy.cell_type(name).colour, _akin(name, names)]
+            for name in names
+        ],
         "points": [
             [round(x, 3), round(y, 3), place[kind], place.get(said, -1), name] for (x, y), kind, said, name in rows
         ],
         "alike": np.asarray(cells.alike).tolist(),
     }
+
+
+def _akin(name: str, names: Sequence[str]) -> list[int]:
+    """Places of the types that contradict a type in nothing: itself, finer and coarser words."""
+    return [index for index, other in enumerate(names) if taxonomy.akin(name, other)]
 
 
 def sheets(thumbnails: Sequence[bytes]) -> tuple[int, list[bytes]]:
