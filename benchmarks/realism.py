@@ -36,7 +36,7 @@ from benchmarks.realism_cells import (
 )
 from benchmarks.realism_fields import FieldRun, detector, field_figures, real_field_halves
 from benchmarks.realism_gap import gap
-from benchmarks.realism_page import write_page
+from benchmarks.realism_page import write_page, write_pictures
 
 CELLS, FIELDS = "pbc_dib_cells", "bccd_fields"
 TARGETS = {"cells": ("macro_f1", 0.60), "fields": ("ap50", 0.85)}
@@ -53,6 +53,10 @@ def main() -> None:
         write_page(options.page, real_halves(options.data / CELLS), real_field_halves(options.data / FIELDS), tell)
         print(options.page)
         return
+    if options.pictures:
+        write_pictures(options.pictures, tell)
+        print(options.pictures)
+        return
     for what in options.only or MEASURES:
         for part, figures in MEASURES[what](options).items():
             _keep(options.out / "realism.json", what, part, figures)
@@ -66,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--part", choices=("tune", "quote"), help="one half of the real files; both without it")
     parser.add_argument("--only", action="append", choices=tuple(MEASURES), help="may be repeated")
     parser.add_argument("--page", type=Path, help="write a page with real and synthetic side by side, and no figures")
+    parser.add_argument("--pictures", type=Path, help="write the synthetic pictures of docs/realism.md to this folder")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

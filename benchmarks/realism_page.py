@@ -22,6 +22,7 @@ from myelos.datasets.records import FieldRecord
 from myelos.detection.prepare import read_rgb, spread
 from myelos.imaging.crops import window
 from myelos.phantom.cells import cell_rng
+from myelos.phantom.dataset import encode
 from myelos.phantom.fields import render_field
 from myelos.phantom.glass.layout import GlassSettings
 from myelos.phantom.glass.writing import write_glass
@@ -87,12 +88,31 @@ def overview(width: int = 1200) -> Images:
             return slide.overview(width)
 
 
-def _shown(images: Sequence[Images], title: str) -> str:
+def write_pictures(folder: Path, tell: Tell) -> None:
+    """`cells.jpg`, `fields.jpg` and `slide.jpg` for the documentation: nothing but synthetic images."""
+    rows = []
+    for done, kind in enumerate(TYPES, 1):
+        for analyser in (True, False):
+            strip = _strip(rendered_cells(kind, STRIP, analyser=analyser))
+            rows.append(cv2.resize(strip, None, fx=0.75, fy=0.75, interpolation=cv2.INTER_AREA))
+        tell("cells", done, len(TYPES), -1.0)
+    write_bytes(folder / "cells.jpg", _jpeg(np.vstack(rows), 75))
+    write_bytes(folder / "fields.jpg", _jpeg(_strip(rendered_fields(3)), 75))
+    write_bytes(folder / "slide.jpg", _jpeg(overview(900), 75))
+
+
+def _strip(images: Sequence[Images]) -> Images:
     gap = np.full((images[0].shape[0], 3, 3), 255, np.uint8)
-    strip = np.hstack([part for image in images for part in (image, gap)])
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
-    code = base64.b64encode(data.tobytes()).decode()
-    return f"<div>{html.escape(title)}<img alt='{html.escape(title)}' src='data:image/jpeg;base64,{code}'></div>"
+    return np.hstack([part for image in images for part in (image, gap)])
+
+
+def _jpeg(rgb: Images, quality: int) -> bytes:
+    return encode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+
+def _shown(images: Sequence[Images], title: str) -> str:
+    code, words = base64.b64encode(_jpeg(_strip(images), 90)).decode(), html.escape(title)
+    return f"<div>{words}<img alt='{words}' src='data:image/jpeg;base64,{code}'></div>"
 
 
 def _silent(_what: str, _done: int, _total: int, _left: float) -> None:

@@ -20,6 +20,7 @@ from myelos.phantom.stain import AZURE, BLUE, CHROMATIN, DYES, EOSIN, HAEMOGLOBI
 __all__ = ["LOOKS", "VARIANTS", "CellLook", "Granules", "Sprite", "cell_rng", "look_of", "render_cell", "render_sprite"]
 
 SUPERSAMPLE = 2
+MEMBRANE: Range = (0.08, 0.28)  # denser chromatin along the nuclear membrane
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,11 @@ class _Canvas:
         # The patch's side is a multiple of the supersampling, so that it shrinks without a remainder.
         self.x, self.y = grid(np.ceil(reach / (fine * SUPERSAMPLE)) * fine * SUPERSAMPLE, fine)
         self.inside = shape(self.x, self.y)
+        frayed = self.draw(look.fringe)
+        if frayed:
+            self.inside += np.float32(frayed) * np.clip(
+                np.float32(0.6) * self.noise(0.55) + np.float32(0.8) * self.noise(1.6), -2, 1.2
+            )
         self.cover = self.edge(self.inside, 0.25)
         self.dyes = np.zeros((*self.x.shape, len(DYES)), np.float32)
         self.nucleus = np.zeros(self.x.shape, np.float32)
@@ -137,7 +143,7 @@ def _paint_nucleated(c: _Canvas) -> None:
     lumpy = np.float32(c.radius / 6 * (0.4 if shape == "round" else 1.0))
     wobble = lumpy * (np.float32(0.09) * c.noise(0.9) + np.float32(0.11) * c.noise(2.6))
     deep = np.minimum(field(c.x - shift[0], c.y - shift[1], scale) + wobble, c.inside - np.float32(MARGIN))
-    c.nucleus = c.edge(deep, 0.3)
+    c.nucleus = c.edge(deep, 0.22)
     _paint_cytoplasm(c, deep, angle)
     _paint_chromatin(c, deep)
     for granules in look.granules:
@@ -169,17 +175,20 @@ def _paint_cytoplasm(c: _Canvas, deep: Array, angle: float) -> None:
 def _paint_chromatin(c: _Canvas, deep: Array) -> None:
     look = c.look
     size, contrast = c.draw(look.texture), c.draw(look.contrast)
-    pattern = 0.75 * c.noise(size) + 0.45 * c.noise(size * 2.4) + 0.35 * c.noise(size * 0.55)
+    # Dark strands with small clear spots between them, which are what a sharp photograph shows of chromatin.
+    spots = np.clip(c.noise(size * 0.65) - np.float32(0.7), 0, np.float32(1.3))
+    pattern = np.float32(0.5) + 0.4 * c.noise(size) + 0.4 * c.noise(size * 2.4) - np.float32(3.0) * spots
     # Clumps lie between a net of pale lines.
     net = np.exp(-((c.noise(size * 1.6) / np.float32(0.35)) ** 2))
     clumps = np.float32(0.8) + np.float32(0.5) * c.noise(size) - np.float32(2.6) * net
     texture = (1 - look.clumped) * pattern + look.clumped * clumps
     density = 1 + np.float32(contrast) * texture
-    density += np.float32(0.10) * np.exp(-(((deep - np.float32(0.25)) / np.float32(0.25)) ** 2))  # membrane
+    density += np.float32(c.draw(MEMBRANE)) * np.exp(-(((deep - np.float32(0.22)) / np.float32(0.22)) ** 2))
     density -= np.float32(0.10) * np.exp(-np.clip(deep, 0, None) / np.float32(0.8))  # thinner towards its edge
     for _ in range(int(c.rng.integers(look.nucleoli[0], look.nucleoli[1] + 1))):
         _paint_nucleolus(c, density)
     amount = np.float32(c.draw(look.chromatin)) * (1 + np.float32(0.05) * c.noise(c.radius))
+    c.dyes[..., AZURE] += np.float32(0.3) * np.clip(1 - density, 0, 1) * c.nucleus  # the clear spots are pinker
     c.dyes[..., CHROMATIN] += amount * np.clip(density, 0.25, 1.7) * c.nucleus
 
 
@@ -200,7 +209,7 @@ def _paint_granules(c: _Canvas, granules: Granules) -> None:
     """Discs at random places of the cytoplasm; where they crowd they cover, they do not pile up."""
     chance = c.draw(granules.density) * c.fine**2
     where = (c.inside > 0.25) * (1 - c.nucleus * np.float32(1 - granules.over_nucleus))
-    patchy = np.clip(1 + np.float32(0.6) * c.noise(2.5), 0.1, None)
+    patchy = np.clip(1 + np.float32(granules.patchy) * c.noise(2.5), 0.1, None)
     seeds = (c.rng.random(c.x.shape, np.float32) < chance * where * patchy).astype(np.float32)
     seeds *= c.rng.uniform(0.55, 1.0, c.x.shape).astype(np.float32)
     radius = c.draw(granules.diameter) / 2 / c.fine
@@ -208,7 +217,7 @@ def _paint_granules(c: _Canvas, granules: Granules) -> None:
     axis = np.arange(side) - side // 2
     disc = np.clip(radius + 0.5 - np.hypot(*np.meshgrid(axis, axis)), 0, 1).astype(np.float32)
     spread = np.clip(cv2.filter2D(seeds, -1, disc, borderType=cv2.BORDER_CONSTANT), 0, np.float32(1.2))
-    spread = cv2.GaussianBlur(spread, (0, 0), max(0.3, 0.07 / c.fine))
+    spread = cv2.GaussianBlur(spread, (0, 0), max(0.3, 0.07 / c.fine)) * (1 + np.float32(0.15) * c.noise(0.35))
     c.dyes[..., granules.dye] += np.float32(c.draw(granules.strength)) * spread * c.cover
 
 
@@ -217,17 +226,18 @@ def _paint_vacuoles(c: _Canvas) -> None:
         angle, reach = c.rng.uniform(0, 2 * np.pi), c.radius * np.sqrt(c.rng.random())
         radius = c.rng.uniform(0.3, 0.8) * (c.radius / 8) ** 0.5
         far = np.hypot(c.x - np.cos(angle) * reach, c.y - np.sin(angle) * reach) - np.float32(radius)
-        hole = np.clip(0.5 - far / np.float32(0.35), 0, 1) * (c.inside > 0.5) * (1 - c.nucleus)
-        c.dyes *= (1 - np.float32(0.85) * hole)[..., None]
+        over = np.float32(0.6 if c.rng.random() < 0.3 else 1.0)  # some lie before the nucleus
+        hole = np.clip(0.5 - far / np.float32(0.25), 0, 1) * (c.inside > 0.5) * (1 - over * c.nucleus)
+        c.dyes *= (1 - np.float32(0.92) * hole)[..., None]
 
 
 def _paint_red_cell(c: _Canvas) -> None:
     rng = c.rng
-    middle = c.radius * rng.uniform(0.3, 0.52)
+    middle = c.radius * rng.uniform(0.25, 0.6)
     off = rng.normal(0, 0.06 * c.radius, 2)
     squeeze = rng.uniform(0.85, 1.18)
     far = np.hypot((c.x - off[0]) * squeeze, (c.y - off[1]) / squeeze)
-    pallor = rng.uniform(0.2, 0.85) if rng.random() < 0.75 else rng.uniform(0.0, 0.2)
+    pallor = rng.uniform(0.3, 1.0) if rng.random() < 0.8 else rng.uniform(0.0, 0.2)
     profile = 1 - np.float32(pallor) * np.clip(0.5 - (far - middle) / np.float32(rng.uniform(0.9, 2.0)), 0, 1)
     rim = np.float32(rng.uniform(0.0, 0.25)) * np.exp(-(((c.inside - np.float32(0.35)) / np.float32(0.3)) ** 2))
     amount = c.draw(c.look.haemoglobin)

@@ -43,6 +43,7 @@ class FieldSettings:
     stain_variation: float = 1.0
     pool_seed: int = 0
     pool_per_type: int = 40
+    varied: bool = True  # draw by looks.VARIED
     optics: OpticsSettings = field(default_factory=OpticsSettings)
 
     def __post_init__(self) -> None:
@@ -60,7 +61,7 @@ class FieldSettings:
         return COMPOSITIONS[chosen] if isinstance(chosen, str) else chosen
 
     def pool(self, cut_outs: CutOuts | None = None) -> SpritePool:
-        return SpritePool(self.mpp, self.pool_seed, self.pool_per_type, cut_outs)
+        return SpritePool(self.mpp, self.pool_seed, self.pool_per_type, cut_outs, self.varied)
 
 
 @dataclass(frozen=True, slots=True)

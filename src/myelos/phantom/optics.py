@@ -17,11 +17,11 @@ Range = tuple[float, float]
 class OpticsSettings:
     """Ranges are drawn from evenly, once a field."""
 
-    blur: Range = (0.12, 0.45)  # µm, deviation of the point spread
+    blur: Range = (0.06, 0.5)  # µm, deviation of the point spread; most fields are nearer to the first, in focus
     vignette: Range = (0.0, 0.25)  # loss of light in the corners
     shading: float = 0.05  # coloured slope across the field
     noise: Range = (0.5, 3.5)  # grey levels
-    sharpen: Range = (0.0, 0.5)  # unsharp mask of the camera
+    sharpen: Range = (0.0, 1.2)  # unsharp mask of the camera
     jpeg_quality: tuple[int, int] | None = (70, 95)
 
 
@@ -35,7 +35,8 @@ def photograph(
     light = stain.transmit(dyes)
     if optics.vignette[1] > 0 or optics.shading > 0:
         light *= _illumination(light.shape[:2], optics, rng)
-    light = cv2.GaussianBlur(light, (0, 0), max(rng.uniform(*optics.blur) / mpp, 0.2))
+    blur = optics.blur[0] + (optics.blur[1] - optics.blur[0]) * rng.random() ** 2
+    light = cv2.GaussianBlur(light, (0, 0), max(blur / mpp, 0.2))
     amount = rng.uniform(*optics.sharpen)
     if amount > 0:
         light += np.float32(amount) * (light - cv2.GaussianBlur(light, (0, 0), max(0.3 / mpp, 0.6)))

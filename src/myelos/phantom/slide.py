@@ -63,9 +63,8 @@ class SlideSettings:
     def as_field(self) -> FieldSettings:
         """The same words as a field's, checked there."""
         seed = (self.seed * 7919 + 3) % (1 << 31)
-        return FieldSettings(
-            self.width, self.height, self.mpp, self.specimen, self.composition, stain=self.stain, pool_seed=seed
-        )
+        size = self.width, self.height, self.mpp
+        return FieldSettings(*size, self.specimen, self.composition, stain=self.stain, pool_seed=seed, varied=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +181,7 @@ def _by_plan(plan: Plan, landscape: Landscape, settings: SlideSettings, rng: np.
     return draw
 
 
-def _strips(
-    plan: _Plan, found: list[_Truth], progress: Callable[[int, int], None] | None
-) -> Iterator[NDArray[np.uint8]]:
+def _strips(plan: _Plan, found: list[_Truth], progress: Progress | None) -> Iterator[NDArray[np.uint8]]:
     """The slide from top to bottom, a row of blocks at a time; truths are appended to `found`."""
     width, height = plan.settings.width, plan.settings.height
     across, down = -(-width // BLOCK_WIDTH), -(-height // BLOCK_HEIGHT)
