@@ -115,8 +115,6 @@ def slide(
     given = {name: value for name, value in only_glass.items() if value is not None}
     with common.progress_bars() as progress:
         tell = _stage(progress, "blocks")
-        if cell_images and chosen == "glass":
-            raise UsageError("--cell-images is for a piece of smear", remedy="Add --show section, or a smaller --size")
         if cell_images:
             wanted = {"part": part, "mpp": cell_mpp, "per_type": per_type, "scheme": scheme}
             common_to_both["cut_outs"] = _cut_outs(cell_images, mpp, wanted, progress)
@@ -141,9 +139,9 @@ def _write_glass(
     from myelos.phantom.glass.layout import GlassSettings
     from myelos.phantom.glass.writing import write_glass
 
-    form = words.pop("form")
+    given = {name: words.pop(name) for name in ("form", "cut_outs") if name in words}
     settings = GlassSettings(width, height, **words)
-    return write_glass(out, settings, form=form, threads=threads, overwrite=overwrite, progress=tell)
+    return write_glass(out, settings, **given, threads=threads, overwrite=overwrite, progress=tell)
 
 
 def _write_section(

@@ -18,6 +18,7 @@ from myelos.phantom.cells import Sprite, cell_rng, render_sprite
 from myelos.phantom.features import look_with, split
 from myelos.phantom.glass.scanners import Scanner, seen
 from myelos.phantom.shapes import noise
+from myelos.phantom.sprites import softened
 from myelos.phantom.stain import DYES, Stain
 
 ANGLES, SIZES, MIRRORS = 36, (0.94, 1.0, 1.06), 2
@@ -52,8 +53,13 @@ class Pool:
 TABLE = np.dtype([("kind", "i2"), ("damage", "i1"), ("side", "i4"), ("start", "i8"), ("radius", "f4")])  # radius in px
 
 
-def render_pool(name: str, seed: int, mpp: float, stain: Stain, made: Scanner, per_type: int) -> list[Rendered]:
-    """All sprites of a type with features: intact ones, and some of each degree of damage."""
+def render_pool(
+    name: str, seed: int, mpp: float, stain: Stain, made: Scanner, per_type: int, softness: float = 0.0
+) -> list[Rendered]:
+    """All sprites of a type with features: intact ones, and some of each degree of damage.
+
+    softness: µm of blur, see `cut_outs.CutOuts`.
+    """
     cell_type, features = split(name)
     look = look_with(cell_type, features) if features else None
     whole = FEWER.get(cell_type, per_type)
@@ -65,9 +71,16 @@ def render_pool(name: str, seed: int, mpp: float, stain: Stain, made: Scanner, p
     for number, damage in enumerate(degrees):
         rng = cell_rng(seed, "glass", name, number)
         sprite = render_sprite(cell_type, rng, mpp, look)
+        if softness:
+            sprite = softened(sprite, softness)
         layers = hurt(sprite, damage, rng) if damage else sprite.layers
-        found.append(Rendered(damage, *_densities(layers, stain, made, mpp), sprite.radius / mpp))
+        found.append(as_rendered(sprite, layers, damage, stain, made))
     return found
+
+
+def as_rendered(sprite: Sprite, layers: NDArray[np.float32], damage: int, stain: Stain, made: Scanner) -> Rendered:
+    """A sprite, whole or with damaged layers, in the colours of a stain as a scanner shows it."""
+    return Rendered(damage, *_densities(layers, stain, made, sprite.mpp), sprite.radius / sprite.mpp)
 
 
 @dataclass(frozen=True, slots=True)

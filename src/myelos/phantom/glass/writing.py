@@ -29,6 +29,7 @@ from myelos.errors import MyelosError, ResultError
 from myelos.phantom import forms
 from myelos.phantom.annotating import AnnotationSettings
 from myelos.phantom.compositions import normalised
+from myelos.phantom.cut_outs import CutOuts
 from myelos.phantom.features import all_names
 from myelos.phantom.glass.block import MARGIN, Ground, Job, Painter, block_area
 from myelos.phantom.glass.crowd import Cells, Crowd
@@ -37,6 +38,7 @@ from myelos.phantom.glass.empty import LOWER, TILE, Encoded, Glass, encode_block
 from myelos.phantom.glass.ground import lay_down, make_ground, pick_up, stain_of
 from myelos.phantom.glass.layout import BLOCK, GlassSettings, Layout
 from myelos.phantom.glass.poses import Pool, open_pool, render_pool, save_pool
+from myelos.phantom.glass.real import with_cut_outs, write_origins
 from myelos.phantom.glass.scanners import scanner
 from myelos.phantom.glass.truth import CellTruth, write_truth
 from myelos.phantom.glass.workers import Submit, in_order, workers
@@ -58,6 +60,7 @@ def write_glass(
     *,
     form: str = forms.TIFF,
     annotations: AnnotationSettings | None = None,
+    cut_outs: CutOuts | None = None,
     threads: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -65,6 +68,7 @@ def write_glass(
     """Write a glass slide and its truth beside it, in `<name>.truth/`; returns that folder.
 
     form: tiff, or dicom: then `path` becomes a folder, and the slide is annotated as `annotations` says.
+    cut_outs: real cells, at the slide's µm/px, among the intact sprites; `sprites.csv` then says where each comes from.
     threads: processes that paint, None for one per usable core; they are spawned, so a script that calls this needs
     the guard `if __name__ == "__main__"` unless threads is 1. progress(done, total) counts blocks. Raises ResultError
     where the slide exists and `overwrite` is false, or where the disk has not room enough, before anything is painted.
@@ -84,7 +88,7 @@ def write_glass(
             check_room(path.parent, settings, layout, form)
             tables.prepare(folder, overwrite=overwrite or not path.exists())
             ground: Ground = submit(_make_ground, settings, layout, Path(scratch)).result()
-            pool = _make_pool(settings, Path(scratch), submit)
+            pool = _make_pool(settings, Path(scratch), submit, cut_outs, folder)
         cells = CellTruth(folder, pool.types)
         try:
             cells.add_dust(layout.dust, (settings.width, settings.height))
@@ -97,6 +101,7 @@ def write_glass(
         finally:
             cells.discard()
         run |= {"file": path.name, "bytes": forms.size_of(place)}
+        run |= {"cell_images": dict(cut_outs.about)} if cut_outs else {}
     tables.write_run(folder, run)
     return folder
 
@@ -147,7 +152,7 @@ def _make_ground(settings: GlassSettings, layout: Layout, scratch: Path) -> Grou
     return lay_down(make_ground(settings, layout), scratch)
 
 
-def _make_pool(settings: GlassSettings, scratch: Path, submit: Submit) -> Pool:
+def _make_pool(settings: GlassSettings, scratch: Path, submit: Submit, cut_outs: CutOuts | None, folder: Path) -> Pool:
     shares = set(normalised(settings.shares(settings.specimen)))
     shares |= set(normalised(settings.shares("blood"))) if settings.blood_smear else set()
     plain = sorted({name for coarse in shares for name in VARIANTS.get(coarse, (coarse,))})
@@ -159,8 +164,20 @@ def _make_pool(settings: GlassSettings, scratch: Path, submit: Submit) -> Pool:
         stain=stain_of(settings),
         made=scanner(settings.scanner),
         per_type=settings.pool_per_type,
+        softness=cut_outs.softness if cut_outs else 0.0,
     )
     parts = list(in_order(submit, render, types, len(types)))
+    if cut_outs:
+        mix = partial(
+            with_cut_outs,
+            cut_outs=cut_outs,
+            stain=stain_of(settings),
+            made=scanner(settings.scanner),
+            mpp=settings.mpp,
+        )
+        mixed = [mix(name, own) for name, own in zip(types, parts, strict=True)]
+        parts = [sprites for sprites, _ in mixed]
+        write_origins(folder, types, [origins for _, origins in mixed])
     return save_pool(scratch, list(zip(types, parts, strict=True)))
 
 
