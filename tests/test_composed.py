@@ -22,8 +22,11 @@ from myelos.phantom.cut_outs import CUT, CutOuts, in_words, unmixed
 from myelos.phantom.cutting import WORKING, CutOut, NotCleanError, cut_out
 from myelos.phantom.dataset import write_cells, write_fields
 from myelos.phantom.fields import FieldSettings
+from myelos.phantom.glass.poses import render_pool, save_pool
+from myelos.phantom.glass.real import with_cut_outs, write_origins
+from myelos.phantom.glass.scanners import SCANNERS
 from myelos.phantom.slide import write_slide
-from myelos.phantom.stain import STAINS
+from myelos.phantom.stain import STAINS, standard_stain
 
 TYPES = ("blast", "lymphocyte", "segmented_neutrophil")
 SETTINGS = CellImagesSettings(mpp=WORKING, rendered=0.25, fewest=2)
@@ -215,6 +218,27 @@ def test_a_slide_is_made_of_them_too(cut_outs: CutOuts, tmp_path: Path) -> None:
     assert {row["source"] for row in rows} == {"here", "there", "rendered"}
     assert all(cells[row["cell_id"]] == "lymphocyte" for row in rows if row["source"] == "there")
     assert tables.read_run(truth)["cell_images"]["of_one_source"] == ["blast"]
+
+
+def test_the_sprites_of_a_glass_come_from_all_sources_alike(cut_outs: CutOuts, tmp_path: Path) -> None:
+    words = {"stain": standard_stain(), "made": SCANNERS["area_camera"], "mpp": 0.25}
+    rendered = render_pool("lymphocyte", 1, 0.25, words["stain"], words["made"], 12, cut_outs.softness)
+    sprites, origins = with_cut_outs("lymphocyte", rendered, cut_outs, **words)
+    shares = Counter(source for (source, _), one in zip(origins, sprites, strict=True) if not one.damage)
+    assert shares["here"] == shares["there"] == min(map(len, cut_outs.cells["lymphocyte"].values()))
+    assert abs(shares["rendered"] / sum(shares.values()) - 0.25) < 0.1
+    damaged = [source for (source, _), one in zip(origins, sprites, strict=True) if one.damage]
+    assert set(damaged) == {"rendered"}
+    assert len(damaged) == sum(one.damage > 0 for one in rendered)
+    assert with_cut_outs("lymphocyte", rendered, None, **words)[0] == rendered
+    pool = save_pool(tmp_path, [("lymphocyte", sprites)])
+    write_origins(tmp_path, pool.types, [origins])
+    with (tmp_path / "sprites.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(pool.table)
+    for number in (0, len(rows) // 2):
+        assert pool.sprite(number)[..., 3].max() > 0.9
+        assert not pool.sprite(number)[0].any()
 
 
 def test_settings_that_leave_nothing_are_refused(sets: list[Path]) -> None:
