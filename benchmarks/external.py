@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.external_table import table
+from benchmarks.external_table import overview, table
 from myelos import taxonomy
 from myelos.datasets.cell_splits import split_cells
 from myelos.datasets.cells import CellRecord, cells_of_fields, read_cells
@@ -79,13 +79,14 @@ class Trained:
 @dataclass(frozen=True)
 class Shown:
     """The cells of one source that are asked about: windows at the scale of training, and with the whole image or box
-    brought to the window's size; the image's own background; the source's look."""
+    brought to the window's size; the image's own background; the source's look. others: cells of types not judged."""
 
     records: tuple[CellRecord, ...]
     scaled: tuple[NDArray[np.uint8], ...]
     fitted: tuple[NDArray[np.uint8], ...]
     whites: tuple[NDArray[np.float64] | None, ...]
     look: Look
+    others: int
 
 
 def main() -> None:
@@ -105,12 +106,12 @@ def main() -> None:
             write_json(answers, {"rows": [row | {"augmentation": name} for row in judged(model, asked)]})
             fresh += 1
         rows += json.loads(answers.read_text())["rows"]
+        write_json(out / "external.json", {"images": options.images, "rows": rows})
+        (out / "external.md").write_text(f"{overview(rows)}\n{table(rows)}")
         if fresh:
             left = (time.monotonic() - begun) / fresh * (len(ORDER) - number - 1)
             print(f"{number + 1} of {len(ORDER)} networks done, about {left / 60:.0f} min left", flush=True)
-    write_json(out / "external.json", {"images": options.images, "rows": rows})
-    (out / "external.md").write_text(table(rows))
-    print(table(rows))
+    print(overview(rows))
 
 
 def _options() -> argparse.Namespace:
@@ -193,7 +194,8 @@ def trained(
 
 def shown(parts: Mapping[str, Sequence[CellRecord]], source: str) -> Shown:
     """The cells that are asked about: the part `test`; of the boxes all, where no training saw them."""
-    records = [r for part, own in parts.items() for r in own if part == "test" or source == CHULA]
+    every = [r for part, own in parts.items() for r in own if part == "test" or source == CHULA]
+    records = [record for record in every if taxonomy.coarsen(record.cell_type, judged_types(source))]
     scaled, fitted, whites = [], [], []
     for record in records:
         rgb = read_rgb(record.path)
@@ -202,8 +204,9 @@ def shown(parts: Mapping[str, Sequence[CellRecord]], source: str) -> Shown:
         middle = (x + w / 2, y + h / 2)
         scaled.append(window(rgb, middle, SCALES[source] / MPP, SIDE))
         fitted.append(window(rgb, middle, SIDE / (max(w, h) if record.box else min(w, h)), SIDE))
-        whites.append(white_of(rgb))
-    return Shown(tuple(records), tuple(scaled), tuple(fitted), tuple(whites), look_of(spread(scaled, 200)))
+        whites.append(white_of(rgb if record.box else fitted[-1]))
+    look = look_of(spread(scaled, 200))
+    return Shown(tuple(records), tuple(scaled), tuple(fitted), tuple(whites), look, len(every) - len(records))
 
 
 def judged(model: Trained, asked: Mapping[str, Shown]) -> list[dict[str, Any]]:
@@ -215,7 +218,8 @@ def judged(model: Trained, asked: Mapping[str, Shown]) -> list[dict[str, Any]]:
             if source == CHULA and not foreign:
                 continue  # few boxes of one or two samples: docs/classifier.md has four folds
             said = answers(model, cells, *switches)
-            rows.append(row(model, source, cells.records, said) | {"remedies": remedy, "foreign": foreign})
+            found = row(model, source, cells.records, said, others=cells.others)
+            rows.append(found | {"remedies": remedy, "foreign": foreign})
     return rows
 
 
@@ -228,10 +232,12 @@ def answers(model: Trained, cells: Shown, scale: bool, background: bool, stain: 
     return softmax(predict_crops(model.network, np.stack(images)), model.temperature)
 
 
-def row(model: Trained, source: str, records: Sequence[CellRecord], shares: NDArray[np.float64]) -> dict[str, Any]:
+def row(
+    model: Trained, source: str, records: Sequence[CellRecord], shares: NDArray[np.float64], *, others: int = 0
+) -> dict[str, Any]:
     """The figures as the paper counts: not mapped, refused, shown; and with an answer forced from every cell.
 
-    Whatever the model has no word for in the classes judged is not mapped, whether it was refused or not.
+    others: cells that nobody asked about. What the model has no word for is not mapped, whether it was refused or not.
     """
     naming = np.array([name not in REFUSALS for name in model.types])
     forced = [model.types[i] for i in np.where(naming, shares, -1).argmax(axis=1)]
@@ -249,8 +255,8 @@ def row(model: Trained, source: str, records: Sequence[CellRecord], shares: NDAr
     of_shown = _figures([str(truth[i]) for i in places], [str(said[i]) for i in places], goals)
     of_all = _figures([str(truth[i]) for i in kept], [forced[i] for i in kept], goals)
     return {
-        "trained": list(model.sources), "tested": source, "cells": len(records),
-        "not_mapped": len(records) - len(kept), "refused": mapped.refused_cells, "shown": len(mapped.shown),
+        "trained": list(model.sources), "tested": source, "cells": len(records) + others,
+        "not_mapped": len(records) - len(kept) + others, "refused": mapped.refused_cells, "shown": len(mapped.shown),
         "threshold": model.threshold, "of_shown": of_shown, "of_all": of_all,
         "unmapped_predictions": dict(mapped.unmapped_predictions),
     }  # fmt: skip

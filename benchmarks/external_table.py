@@ -19,6 +19,28 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def overview(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Macro F1, strict, an answer forced from every mapped cell: networks and sources by remedies."""
+    remedies = list(dict.fromkeys(row["remedies"] for row in rows if row["foreign"]))
+    places: dict[tuple[str, str, str], dict[str, str]] = {}
+    for row in rows:
+        trained, augmented, tested = _cells(row)[:3]
+        value = row["of_all"]["macro_f1"]
+        places.setdefault((trained, augmented, tested), {})[row["remedies"]] = "–" if value is None else f"{value:.2f}"
+    head = ["trained on", "augmented", "tested on", *remedies, "held-out cells of its own"]
+    lines = ["| " + " | ".join(head) + " |", "| --- | --- | --- |" + " --: |" * (len(remedies) + 1)]
+    for (trained, augmented, tested), cells in places.items():
+        if set(cells) & set(remedies):
+            held = ", ".join(
+                f"{other} {found['held-out cells']}"
+                for (name, kind, other), found in places.items()
+                if (name, kind) == (trained, augmented) and "held-out cells" in found
+            )
+            shown = [cells.get(remedy, "–") for remedy in remedies]
+            lines.append("| " + " | ".join([trained, augmented, tested, *shown, held]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _cells(row: Mapping[str, Any]) -> list[str]:
     found = [
         " + ".join(NAMES.get(name, name) for name in row["trained"]),
