@@ -291,10 +291,12 @@ def test_identifiers_are_of_the_slide_alone(folder: Path) -> None:
     for one in read:
         if one.Modality == "ANN":
             assert one.ReferencedImageSequence[0].ReferencedSOPInstanceUID == base[one.StudyInstanceUID]
-    other = forms.study_of({"specimen": "marrow", "stain": "liu", "seed": 2}, label=True)
-    assert other.uid("study") != forms.study_of({"specimen": "marrow", "stain": "liu", "seed": 1}, label=True).uid(
-        "study"
-    )
+    settings = {"specimen": "marrow", "stain": "liu", "seed": 1}
+    few = AnnotationSettings(regions=2)
+    studies = [forms.study_of(given, label=True) for given in (settings, settings | {"seed": 2})]
+    studies.append(forms.study_of(settings, label=True, annotations=few))
+    assert len({study.uid("study") for study in studies}) == 3
+    assert forms.study_of(settings, label=True, annotations=AnnotationSettings()) == studies[0]
 
 
 def test_tiles_come_in_any_order_and_repeat(tmp_path: Path) -> None:
@@ -381,6 +383,10 @@ def test_a_killed_run_looks_unfinished_and_the_next_one_clears_it_away(tmp_path:
         assert not list(place.iterdir())
         (place / "level-0.dcm").write_bytes(b"whole")
     assert [entry.name for entry in tmp_path.iterdir()] == ["slide"]
+    with forms.begun(path, "dicom") as place:
+        (place / "level-1.dcm").write_bytes(b"another")
+        assert (path / "level-0.dcm").exists()  # until the new one is whole
+    assert [entry.name for entry in path.iterdir()] == ["level-1.dcm"]
 
 
 def test_nothing_else_is_replaced(folder: Path, tmp_path: Path) -> None:

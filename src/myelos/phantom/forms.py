@@ -10,12 +10,14 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import myelos
 from myelos.errors import ResultError, UsageError
 from myelos.phantom.annotating import AnnotationSettings, annotate
+from myelos.phantom.cut_outs import CutOuts
 from myelos.slides.dicom_study import Study, pydicom_or_remedy
 from myelos.slides.dicom_write import DicomPyramid, write_dicom
 from myelos.slides.tiled import TiledTiff
@@ -98,10 +100,17 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
 
 
-def study_of(settings: Mapping[str, Any], *, label: bool) -> Study:
-    """What the DICOM files of a slide share. settings: all that decides how it looks; they give the identifiers."""
-    key = json.dumps({"version": myelos.__version__, **settings}, sort_keys=True, default=str)
-    known = Study(key, "", "", "")
-    name = f"synthetic-{known.uid('name')[-8:]}"
+def study_of(
+    settings: Mapping[str, Any],
+    *,
+    label: bool,
+    cut_outs: CutOuts | None = None,
+    annotations: AnnotationSettings | None = None,
+) -> Study:
+    """What the DICOM files of a slide share. All that decides how they look goes into the identifiers."""
+    about = dict(cut_outs.about) if cut_outs else None
+    decided = {"version": myelos.__version__, "annotations": asdict(annotations or AnnotationSettings())}
+    key = json.dumps(decided | {"cell_images": about} | dict(settings), sort_keys=True, default=str)
+    name = f"synthetic-{Study(key, '', '', '').uid('name')[-8:]}"
     what = f"Synthetic {settings['specimen']} smear, {STAINS.get(settings['stain'], settings['stain'])}"
     return Study(key, name, what, f"phantom {settings.get('scanner', '')}".strip(), label)

@@ -130,8 +130,7 @@ def write_slide(
     found: list[_Truth] = []
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = Rows(width, height, _strips(plan, found, progress))
-    real = {"cut_outs": dict(cut_outs.about)} if cut_outs else {}
-    study = forms.study_of(asdict(settings) | real, label=False)
+    study = forms.study_of(asdict(settings), label=False, cut_outs=cut_outs, annotations=annotations)
     with forms.begun(path, form) as place:
         forms.write_image(place, form, rows, mpp=mpp, study=study, quality=settings.quality)
         run = _write_truth(truth, place, plan, found)

@@ -93,7 +93,7 @@ def write_glass(
         try:
             cells.add_dust(layout.dust, (settings.width, settings.height))
             crowd = Crowd(settings, layout, pool)
-            study = forms.study_of(asdict(settings), label=True)
+            study = forms.study_of(asdict(settings), label=True, cut_outs=cut_outs, annotations=annotations)
             opened = partial(forms.pyramid, place, form, mpp=settings.mpp, study=study, tile=TILE)
             _write(opened, ground, crowd, cells, Path(scratch), count, progress)
             run = write_truth(folder, place, settings, layout, cells)
