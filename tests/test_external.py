@@ -29,7 +29,7 @@ def external(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def model(external: ModuleType, threshold: float) -> Any:
     from myelos.imaging.matching import Look
 
-    like = Look(np.full(3, 240.0), np.eye(3)[:2], np.ones(2))
+    like = Look(np.full(3, 240.0), np.eye(3))
     return external.Trained(None, (external.MLL,), TYPES, 1.0, threshold, like)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from myelos.errors import UsageError
-from myelos.imaging.matching import look_of, matched
+from myelos.imaging.matching import Look, look_of, matched, transport
 from myelos.imaging.stain import BACKGROUND, Separation, density, perturbed, separate
 
 BLUE = np.array([0.65, 0.70, 0.29])
@@ -126,7 +126,6 @@ def test_a_foreign_look_is_brought_to_the_own_one() -> None:
     foreign = [other_source(seed, (190, 215, 235), violet, salmon) for seed in range(6)]
     here, there = look_of(own), look_of(foreign)
     assert np.abs(there.white - (190, 215, 235)).max() < 4
-    assert not there.fallback
 
     def apart(images: list[np.ndarray]) -> float:
         return float(np.mean([np.abs(a.astype(int) - b) for a, b in zip(images, own, strict=True)]))
@@ -160,3 +159,12 @@ def test_crops_can_be_drawn_as_they_are() -> None:
     crop = Crop(image, np.ones(1, bool), "a", "blast", "b")
     drawn = draw(crop, 64, 1.0, unchanged(), np.random.default_rng(4))
     assert (drawn == plain(crop, 64)).all()
+
+
+def test_the_map_between_looks_is_symmetric_and_brings_the_moments() -> None:
+    rng = np.random.default_rng(8)
+    own, like = (Look(np.full(3, 240.0), np.cov(rng.normal(size=(3, 40)) * scale)) for scale in (1.0, 1.4))
+    found = transport(own, like, most=10)
+    np.testing.assert_allclose(found @ own.moments @ found, like.moments, atol=1e-9)
+    np.testing.assert_allclose(found, found.T, atol=1e-12)
+    assert np.linalg.eigvalsh(transport(own, Look(own.white, 100 * own.moments))) == pytest.approx(3.0)
