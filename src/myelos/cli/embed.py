@@ -114,17 +114,12 @@ def source_of(model: str, weights: Path | None, *, device: str = "cpu", threads:
 
 def _untrained(source: Source, seed: int) -> Source:
     """The same network with random weights, which name nothing; raises UsageError where it is no classifier."""
-    import torch
-
-    from myelos.networks.cells import CellNetwork
-    from myelos.networks.encoder import FrozenEncoder
+    from myelos.networks.encoder import FrozenEncoder, untrained
 
     if not source.types or not isinstance(source.encoder, FrozenEncoder):
         raise UsageError("--untrained wants the shape of a classifier", remedy="Pass --model cells-marrow, or a file")
-    own = source.encoder
-    torch.manual_seed(seed)
-    encoder = FrozenEncoder(CellNetwork(own.types, own.network.settings), device=own.device)
-    return replace(source, name=f"{source.name}, untrained", sha256="", types=(), encoder=encoder)
+    named = f"{source.name}, untrained"
+    return replace(source, name=named, sha256="", types=(), encoder=untrained(source.encoder, seed))
 
 
 def from_classifier(classifier: ModuleClassifier) -> Source:

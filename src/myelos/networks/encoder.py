@@ -38,6 +38,13 @@ class FrozenEncoder:
         return np.concatenate(features), np.concatenate(logits)
 
 
+def untrained(encoder: FrozenEncoder, seed: int) -> FrozenEncoder:
+    """A network of the same shape with random weights."""
+    torch.manual_seed(seed)
+    network = CellNetwork(encoder.types, encoder.network.settings)
+    return FrozenEncoder(network, device=encoder.device, batch=encoder.batch)
+
+
 class TimmEncoder:
     """Callable: the same for a backbone of timm whose weights lie in a local file; it has no types, so (N, 0) logits.
 
