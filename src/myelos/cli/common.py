@@ -51,6 +51,7 @@ FlatField = Annotated[bool, typer.Option(help="Even out uneven light across a fi
 WhitePoint = Annotated[bool, typer.Option(help="Bring the background to white before the model sees it.")]
 CommonScale = Annotated[bool, typer.Option(help="Bring images to the µm per pixel that the model was trained at.")]
 Device = Annotated[str, typer.Option(help="cpu, or cuda where PyTorch is installed.")]
+TrainingDevice = Annotated[str, typer.Option(help="cpu; cuda for all GPUs that PyTorch sees, cuda:1 for that one.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that is there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same bytes.")]

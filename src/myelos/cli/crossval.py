@@ -51,6 +51,7 @@ def matek(
     seed: Annotated[int | None, typer.Option(help="Seed of folds and trainings.")] = None,
     check_images: common.CheckImages = True,
     threads: common.Threads = None,
+    device: common.TrainingDevice = "cpu",
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> int:
@@ -83,6 +84,7 @@ def matek(
             scheme=scheme,
             external=external or (),
             check=check_images,
+            device=device,
             overwrite=overwrite,
             progress=progress,
             announce=say,

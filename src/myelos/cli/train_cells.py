@@ -65,6 +65,7 @@ def classifier(
     start: Start = None,
     check_images: common.CheckImages = True,
     threads: common.Threads = None,
+    device: common.TrainingDevice = "cpu",
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> None:
@@ -93,6 +94,7 @@ def classifier(
             test=test or (),
             check=check_images,
             threads=threads,
+            device=device,
             overwrite=overwrite,
             progress=told(progress),
         )

@@ -118,15 +118,17 @@ def crossval(
     scheme: str | None = None,
     external: Sequence[Path] = (),
     check: bool = False,
+    device: str = "cpu",
     overwrite: bool = False,
     progress: Progress | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run the protocol and write `crossval.md`, `crossval.json`, figures and the answers for every cell.
 
-    external: folders of another laboratory, for Figure 4. announce: is told in a sentence, before anything is trained,
-    how long it will take. Returns what `crossval.json` holds. Raises LabelError where the data cannot be divided,
-    ResultError where `out` is finished or holds the answers of other settings or cells.
+    external: folders of another laboratory, for Figure 4. device: of the networks, see `cell_loop`. announce: is told
+    in a sentence, before anything is trained, how long it will take. Returns what `crossval.json` holds. Raises
+    LabelError where the data cannot be divided, ResultError where `out` is finished or holds the answers of other
+    settings or cells.
     """
     from myelos.protocols import matek_report
     from myelos.protocols.matek_models import answers
@@ -139,13 +141,13 @@ def crossval(
     check_same(study, settings, out)
     jobs = [(model, one) for one in rounds(study, settings) for model in _models(settings, one)]
     if announce:
-        announce(_foretold(study, settings, jobs, out, tell))
+        announce(_foretold(study, settings, jobs, out, tell, device))
     for done, (model, one) in enumerate(jobs):
         tell("models of folds", done, len(jobs))
         path = answers_file(out, model, one)
         if not path.exists():
             cells = [study.records[index] for index in one.test]
-            write_answers(path, cells, study.types, answers(model, one, study, settings, out, tell))
+            write_answers(path, cells, study.types, answers(model, one, study, settings, out, tell, device=device))
     tell("models of folds", len(jobs), len(jobs))
     result = matek_report.write(study, settings, out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
@@ -153,11 +155,13 @@ def crossval(
     return result
 
 
-def _foretold(study: Study, settings: Preset, jobs: Sequence[tuple[str, Round]], out: Path, progress: Progress) -> str:
+def _foretold(
+    study: Study, settings: Preset, jobs: Sequence[tuple[str, Round]], out: Path, progress: Progress, device: str
+) -> str:
     from myelos.protocols.matek_time import expected, in_words
 
     left = sum(not answers_file(out, model, one).exists() for model, one in jobs)
-    time = in_words(expected(study, settings, jobs, out, progress)) if left else "no time"
+    time = in_words(expected(study, settings, jobs, out, progress, device=device)) if left else "no time"
     return f"{len(study.records)} cells of {len(study.types)} types; {left} of {len(jobs)} models to go: {time}."
 
 

@@ -32,7 +32,7 @@ _CROPS: dict[tuple[int, float, int], list[Crop]] = {}  # of the study at hand: e
 
 
 def answers(
-    model: str, one: Round, study: Study, settings: Preset, out: Path, progress: Progress
+    model: str, one: Round, study: Study, settings: Preset, out: Path, progress: Progress, *, device: str = "cpu"
 ) -> NDArray[np.float64]:
     """(cells of the test part, types) probabilities of a model that learned from the round's other part."""
     if model == HANDCRAFTED:
@@ -48,8 +48,10 @@ def answers(
         side=settings.side,
         settings=training(model, settings, cells=len(one.train), types=len(study.types)),
         out=folder,
+        device=device,
         report=lambda values: progress(f"{model}, {one.name}", int(values["step"]), int(values["steps"])),
     )
+    network.to(device)
     if study.external and one.name != SPLIT:
         others = [external_crop(record, settings) for record in study.external]
         path = answers_file(out, model, f"{EXTERNAL}-{one.name}")

@@ -24,13 +24,21 @@ CELLS = 24  # cells whose features are measured, or which are named
 REPEATED = 4  # a fit on the features of few cells is timed, and scaled to the number of all
 
 
-def expected(study: Study, settings: Preset, jobs: Sequence[tuple[str, Round]], out: Path, progress: Progress) -> float:
+def expected(
+    study: Study,
+    settings: Preset,
+    jobs: Sequence[tuple[str, Round]],
+    out: Path,
+    progress: Progress,
+    *,
+    device: str = "cpu",
+) -> float:
     """Seconds that the jobs without answers will take, by what their parts take now; a training half done counts whole.
 
     Two trainings at a time, or anything else beside this one, make it longer.
     """
     left = [(model, one) for model, one in jobs if not answers_file(out, model, one).exists()]
-    networks = {model: _seconds(model, study, settings, progress) for model, _ in left if model != HANDCRAFTED}
+    networks = {model: _seconds(model, study, settings, progress, device) for model, _ in left if model != HANDCRAFTED}
     total = sum(_of_network(networks[model], model, one, settings, study) for model, one in left if model in networks)
     fits = [one for model, one in left if model == HANDCRAFTED]
     return total + (_of_features(study, settings, fits, out) if fits else 0.0)
@@ -41,7 +49,7 @@ def _of_network(rates: tuple[float, float], model: str, one: Round, settings: Pr
     return steps * rates[0] + len(one.test) * rates[1]
 
 
-def _seconds(model: str, study: Study, settings: Preset, progress: Progress) -> tuple[float, float]:
+def _seconds(model: str, study: Study, settings: Preset, progress: Progress, device: str) -> tuple[float, float]:
     """Seconds of one step of a training, and of naming one cell."""
     outputs = outputs_of(study, settings)
     crops = [labelled(crop, outputs) for crop in crops_of(study, settings, progress)[: settings.batch]]
@@ -53,8 +61,14 @@ def _seconds(model: str, study: Study, settings: Preset, progress: Progress) -> 
 
     with tempfile.TemporaryDirectory() as place:
         network = train_network(
-            crops, types=len(outputs), side=settings.side, settings=short, out=Path(place), report=tick
-        )
+            crops,
+            types=len(outputs),
+            side=settings.side,
+            settings=short,
+            out=Path(place),
+            device=device,
+            report=tick,
+        ).to(device)
     images = np.stack([plain(crop, settings.side) for crop in crops[:CELLS]])
     naming = _timed(lambda: predict_crops(network, images)) / len(images)
     return (moments[-1] - moments[WARM - 1]) / (len(moments) - WARM), naming

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from myelos.errors import ModelError
+from myelos.models.module import usable_device
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
 from myelos.training.checkpoints import check_same, load_checkpoint, save_checkpoint
 from myelos.training.crops import Crop, CropSettings, draw
@@ -66,12 +69,14 @@ def train_network(
     out: Path,
     start: dict[str, Tensor] | None = None,
     anew: bool = False,
+    device: str = "cpu",
     report: Report | None = None,
 ) -> CellNetwork:
-    """Train on crops and return the averaged network; goes on from the checkpoint in `out` if there is one.
+    """Train on crops and return the averaged network on the CPU; goes on from the checkpoint in `out` if there is one.
 
     start: weights of an earlier network; layers that differ start anew. anew: replace a checkpoint of other settings or
-    data. report: called after every step. Raises ResultError where the checkpoint is of other settings or data.
+    data. device: cpu, or cuda: then every GPU that PyTorch sees takes a part of each batch (cuda:1 is that one alone).
+    report: called after every step. Raises ResultError where the checkpoint is of other settings or data.
     """
     out.mkdir(parents=True, exist_ok=True)
     begun = {"types": types, "side": side, "start": starting_weights(start)}
@@ -82,13 +87,13 @@ def train_network(
     if start:
         own = network.state_dict()
         network.load_state_dict(own | {k: v for k, v in start.items() if k in own and own[k].shape == v.shape})
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last).to(usable_device(device))
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(_decayed(network, settings.decay), lr=settings.rate)
     state = load_checkpoint(out, network=network, average=average, optimiser=optimiser) or {"step": 0}
     loop = _Loop(network, average, optimiser, crops, side, settings, out, _chances(crops, settings.balance), identity)
     loop.run(int(state["step"]), report)
-    return average
+    return average.cpu()
 
 
 def _aspects(crops: Sequence[Crop]) -> dict[str, list[Any]]:
@@ -131,12 +136,14 @@ class _Loop:
         self.network.train()
         curve: list[dict[str, float]] = []
         begun, last = time.monotonic(), self.settings.steps(len(self.crops))
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self._batch, first)
+        whole = spread_over(self.network)
+        workers = drawers(self.device)
+        with ThreadPoolExecutor(workers) as pool:
+            ahead = deque(pool.submit(self._batch, step) for step in range(first, first + workers))
             for step in range(first, last):
-                batch = ahead.result()
-                ahead = pool.submit(self._batch, step + 1)
-                curve.append({"step": step, "loss": self._step(step, last, *batch)})
+                batch = ahead.popleft().result()
+                ahead.append(pool.submit(self._batch, step + workers))
+                curve.append({"step": step, "loss": self._step(whole, step, last, *batch)})
                 if report:
                     left = (time.monotonic() - begun) / (step + 1 - first) * (last - step - 1)
                     loss = float(np.mean([row["loss"] for row in curve[-20:]]))
@@ -166,16 +173,25 @@ class _Loop:
         cells, seed = len(self.crops), self.settings.seed
         return np.array([_order(seed, place // cells, cells)[place % cells] for place in places.tolist()])
 
-    def _step(self, step: int, steps: int, pixels: Tensor, allowed: Tensor) -> float:
+    @property
+    def device(self) -> torch.device:
+        return self.network.head.weight.device
+
+    def _step(self, whole: nn.Module, step: int, steps: int, pixels: Tensor, allowed: Tensor) -> float:
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(step, steps, self.settings)
         rng = np.random.default_rng((self.settings.seed, step, 1))
         share = float(rng.beta(0.4, 0.4)) if rng.random() < self.settings.mix else 1.0
-        other = torch.from_numpy(rng.permutation(len(pixels)))
+        if (
+            self.device.type != "cpu"
+        ):  # what is dropped hangs on the step alone, so that a killed training goes on the same
+            torch.cuda.manual_seed_all(self.settings.seed * 1_000_003 + step)
+        pixels, allowed = pixels.to(self.device, non_blocking=True), allowed.to(self.device)
+        other = torch.from_numpy(rng.permutation(len(pixels))).to(self.device)
         if share < 1:
             pixels = share * pixels + (1 - share) * pixels[other]
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            logits = self.network(pixels)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            logits = whole(pixels)
         terms = share * partial_loss(logits.float(), allowed, self.settings.smoothing)
         if share < 1:
             terms = terms + (1 - share) * partial_loss(logits.float(), allowed[other], self.settings.smoothing)
@@ -193,6 +209,18 @@ class _Loop:
         state = {"step": step, "settings": asdict(self.settings), "fingerprint": self.identity}
         save_checkpoint(self.out, network=self.network, average=self.average, optimiser=self.optimiser, state=state)
         append_curve(self.out / "curve.csv", curve)
+
+
+def drawers(device: torch.device) -> int:
+    """How many batches are drawn at a time: a GPU waits for them, a CPU does not."""
+    return 1 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+
+
+def spread_over(network: nn.Module) -> nn.Module:
+    """The network itself, or on `cuda` with several GPUs a form of it that gives each a part of a batch."""
+    place = next(network.parameters()).device
+    several = place.type == "cuda" and place.index in (None, 0) and torch.cuda.device_count() > 1
+    return nn.DataParallel(network) if several else network
 
 
 def partial_loss(logits: Tensor, allowed: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -217,19 +245,21 @@ _ORDERS: dict[tuple[int, int, int], NDArray[np.intp]] = {}
 def _order(seed: int, epoch: int, cells: int) -> NDArray[np.intp]:
     """The order of an epoch; only the last two are kept."""
     key = (seed, epoch, cells)
-    if key not in _ORDERS:
-        for old in [k for k in _ORDERS if k[1] < epoch - 1]:
-            del _ORDERS[old]
-        _ORDERS[key] = np.random.default_rng((seed, epoch, 2)).permutation(cells)
-    return _ORDERS[key]
+    known = _ORDERS.get(key)
+    if known is None:
+        for old in [k for k in list(_ORDERS) if k[1] < epoch - 1]:
+            _ORDERS.pop(old, None)  # by several threads at a time
+        known = _ORDERS[key] = np.random.default_rng((seed, epoch, 2)).permutation(cells)
+    return known
 
 
 def predict_crops(network: CellNetwork, images: NDArray[np.uint8], *, batch: int = 64) -> NDArray[np.float32]:
-    """(N, S, S, 3) uint8 → (N, T) float32 logits of the module as it is."""
+    """(N, S, S, 3) uint8 → (N, T) float32 logits of the module as it is, where it is."""
     network.eval()
+    place = network.head.weight.device
     parts = []
     with torch.inference_mode():
         for first in range(0, len(images), batch):
             pixels = torch.from_numpy(images[first : first + batch].transpose(0, 3, 1, 2).astype(np.float32))
-            parts.append(network(pixels.contiguous(memory_format=torch.channels_last)).numpy())
+            parts.append(network(pixels.contiguous(memory_format=torch.channels_last).to(place)).cpu().numpy())
     return np.concatenate(parts) if parts else np.zeros((0, network.head.out_features), np.float32)

@@ -42,6 +42,7 @@ def train_classifier(
     test: Sequence[Path] = (),
     check: bool = True,
     threads: int | None = None,
+    device: str = "cpu",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
@@ -62,7 +63,9 @@ def train_classifier(
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
     parts = _parts(records, recipe, test)
-    return train_cells(parts, out, recipe=recipe, start=start, faults=faults, anew=overwrite, progress=progress)
+    return train_cells(
+        parts, out, recipe=recipe, start=start, faults=faults, anew=overwrite, device=device, progress=progress
+    )
 
 
 def train_cells(
@@ -73,9 +76,13 @@ def train_cells(
     start: str | Path | None = None,
     faults: Sequence[Fault] = (),
     anew: bool = False,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Trained:
-    """`train_classifier` on a split made elsewhere: records for `train`, `choose` and `test`; anew: see `cell_loop`."""
+    """`train_classifier` on a split made elsewhere: records for `train`, `choose` and `test`.
+
+    anew, device: see `cell_loop.train_network`.
+    """
     tell = progress or (lambda _stage, _values: None)
     types = ANSWERS if recipe.question else recipe.types or _types_of(parts["train"])
     recipe = replace(recipe, types=types)
@@ -89,6 +96,7 @@ def train_cells(
         out=out,
         start=earlier_weights(start),
         anew=anew,
+        device=device,
         report=lambda values: tell("training", values),
     )
     draw_curve(out / "curve.csv", out / "curve.png")
