@@ -8,7 +8,7 @@ from scipy import integrate, stats
 
 from myelos.counting import count
 from myelos.errors import UsageError
-from myelos.metrics.homogeneity import chi_square, homogeneity
+from myelos.metrics.homogeneity import chi_square, homogeneity, random_tables
 from myelos.metrics.intervals import clopper_pearson
 from myelos.metrics.stopping import effective_cells, is_decided, log_evidence, stop_rule
 
@@ -129,6 +129,22 @@ def test_chi_square_is_pearsons() -> None:
     assert (found.freedom, found.origins) == (2, 2)
     assert found.p_value == pytest.approx(expected.pvalue, abs=0.02)
     assert found.index == pytest.approx(expected.statistic / 2)
+
+
+def test_tables_are_drawn_as_single_cells_change_places() -> None:
+    """Margins are kept, and means and the statistic are those of SciPy's tables of the same margins."""
+    from scipy.stats import random_table
+
+    rows, columns = np.array([30, 12, 0, 50]), np.array([40, 20, 25, 7])
+    drawn = random_tables(rows, columns, 20_000, np.random.default_rng(0))
+    assert (drawn.sum(axis=2) == rows).all()
+    assert (drawn.sum(axis=1) == columns).all()
+    theirs = random_table(rows, columns).rvs(20_000, random_state=1)
+    assert np.abs(drawn.mean(axis=0) - theirs.mean(axis=0)).max() < 0.1
+    assert np.abs(drawn.std(axis=0) - theirs.std(axis=0)).max() < 0.05
+    kept = rows > 0
+    ours, other = (np.array([chi_square(one[kept]) for one in some[:4000].astype(float)]) for some in (drawn, theirs))
+    assert np.percentile(ours, [50, 95]) == pytest.approx(np.percentile(other, [50, 95]), rel=0.05)
 
 
 def test_rare_types_are_pooled() -> None:
