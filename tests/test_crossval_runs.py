@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +15,9 @@ from cell_sets import cell, save
 
 pytest.importorskip("torch")
 
+from myelos.datasets.images import find_images
+from myelos.datasets.overlapping import OVERLAPS
+from myelos.errors import UsageError
 from myelos.protocols import matek
 from myelos.protocols.matek_report import _not_run
 from myelos.protocols.matek_time import expected, in_words
@@ -114,3 +118,25 @@ def test_a_changed_paper_preset_is_not_the_paper_s() -> None:
     assert _not_run(paper) == []
     assert "**not run**" in _not_run(replace(paper, epochs=1))[0]
     assert "**not run**" in _not_run(matek.preset("two-cores"))[0]
+
+
+def test_images_of_the_same_cells_are_in_one_fold_or_discarded(data: Path, tmp_path: Path) -> None:
+    """Two neighbours in one field, each in the middle of its image: other labels, and half of the picture in common."""
+    fields = find_images(data / "chula_wbc_fields")[::12]
+    for number, path in enumerate(fields[:9]):
+        field = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        save(tmp_path / "cells" / "BLA" / f"BLA_{number:05d}.png", field[200:450, 200:450])
+        if number < 3:
+            save(tmp_path / "cells" / "MON" / f"MON_{number:05d}.png", field[220:470, 300:550])
+        else:
+            save(tmp_path / "cells" / "MON" / f"MON_{number:05d}.png", field[550:800, 900:1150])
+    counts = {}
+    for how in OVERLAPS:
+        study = matek.divided([tmp_path / "cells"], small(overlaps=how), "mll21")
+        counts[how] = (len(study.records), len(set(study.units)))
+        if how == "together":
+            fold = {record.path.stem: one for record, one in zip(study.records, study.folds, strict=True)}
+    assert counts == {"together": (18, 15), "discard": (15, 15), "off": (18, 18)}
+    assert all(fold[f"BLA_{n:05d}"] == fold[f"MON_{n:05d}"] for n in range(3))
+    with pytest.raises(UsageError, match="means nothing"):
+        matek.divided([tmp_path / "cells"], small(overlaps="apart"), "mll21")

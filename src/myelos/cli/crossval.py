@@ -44,6 +44,10 @@ def matek(
     external: Annotated[
         list[Path] | None, typer.Option(help="Folder of another laboratory's cells, for Figure 4; may be repeated.")
     ] = None,
+    overlaps: Annotated[
+        str | None,
+        typer.Option(help="Images that show the same cells: together in one fold, discard (as the paper), or off."),
+    ] = None,
     side: Annotated[int | None, typer.Option(help="Pixels of a crop; the part of the cell shown stays.")] = None,
     epochs: Annotated[float | None, typer.Option(help="In place of the preset's length.")] = None,
     batch: Annotated[int | None, typer.Option(help="Not in the paper.")] = None,
@@ -69,6 +73,7 @@ def matek(
         "batch": batch,
         "rate": rate,
         "seed": seed,
+        "overlaps": overlaps,
     }
     if side is not None:
         given |= {"side": side, "mpp": settings.mpp * settings.side / side}

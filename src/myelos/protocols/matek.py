@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from myelos import __version__, taxonomy
 from myelos.datasets.cell_sets import read_cell_sets
-from myelos.datasets.cell_splits import cell_folds, cell_units
+from myelos.datasets.cell_splits import cell_folds
 from myelos.datasets.cells import CellRecord
+from myelos.datasets.overlapping import overlapping_units
 from myelos.datasets.records import Fault
 from myelos.errors import LabelError, ResultError, UsageError
 from myelos.tables import prepare, write_bytes, write_run
@@ -44,6 +45,8 @@ class Preset:
     models: backbones of `networks.cells`, and "handcrafted". side, mpp: of the crops. epochs: over the images, raised
     to `images_per_class` each where that is not 0; images: in place of both, how many are drawn for a network. doubled:
     the type that has two outputs. least: units (patients, groups of duplicates) that a type needs to be in the table.
+    overlaps: what is done with images that show the same cells, found with SIFT: kept together in one fold, or all but
+    one discarded as in the paper, or off.
     selected: handcrafted features that are kept. The rest are settings of the optimisation.
     """
 
@@ -65,6 +68,7 @@ class Preset:
     smoothing: float = 0.0
     mix: float = 0.0
     least: int = 5
+    overlaps: str = "together"
     selected: int = 200
     seed: int = 0
 
@@ -182,7 +186,7 @@ def divided(
     Raises LabelError.
     """
     records, faults = read_cell_sets(data, scheme=scheme, check=check, progress=progress)
-    units = cell_units(records)
+    records, units = overlapping_units(records, settings.overlaps, progress=progress)
     found: dict[str, set[int]] = {}
     for record, unit in zip(records, units, strict=True):
         found.setdefault(record.cell_type, set()).add(unit)
