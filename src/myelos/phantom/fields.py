@@ -96,7 +96,7 @@ def render_field(
     _paint_around(painting, settings, density, gap, rng)
     painting.add_haze(rng, density["haze"])
     painting.add_specks(rng, density["debris"])
-    stain = random_stain(rng, name=settings.stain, variation=settings.stain_variation)
+    stain = random_stain(rng, name=settings.stain, variation=settings.stain_variation, varied=settings.varied)
     rgb = photograph(painting.dyes, stain, settings.optics, rng, mpp=settings.mpp)
     boxes = np.array(painting.boxes, np.float64).reshape(-1, 4)
     return Field(rgb, boxes, tuple(painting.types), settings.mpp, tuple(painting.origins))

@@ -7,7 +7,7 @@ photographs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from myelos.phantom.stain import AZURE, CHROMATIN, EOSIN
 
@@ -53,6 +53,7 @@ class CellLook:
     vacuoles: tuple[int, int] = (0, 0)
     granules: tuple[Granules, ...] = ()
     fringe: Range = NONE  # µm by which the cell's edge is frayed
+    crisp: bool = False  # clear spots in the chromatin and a dense membrane, as a sharp photograph shows them
 
 
 def _azurophilic(density: Range, strength: Range = (0.2, 0.5), over: float = 0.0, dye: int = AZURE) -> Granules:
@@ -153,11 +154,11 @@ LOOKS: dict[str, CellLook] = {
 }  # fmt: skip
 
 # The mature types of blood as widely as stains and analysers show them: paler or darker nuclei, granules from faint to
-# crowded, frayed edges. Training sets are drawn with these; slides with the ones above, which the shipped detector of
-# marrow has learned, until it is trained again.
+# crowded, frayed edges; and the nuclei of all types crisp. Training sets are drawn with these; slides with the ones
+# above, which the shipped detector of marrow has learned, until it is trained again.
 _VISIBLE = _azurophilic((0.9, 2.6), (0.10, 0.45))
 
-VARIED: dict[str, CellLook] = LOOKS | {
+_WIDE: dict[str, CellLook] = {
     "band_neutrophil": CellLook(
         (10.5, 15), (0.28, 0.45), ("band",), (0.0, 0.4), 0.04, (1.0, 1.18), (0.76, 1.05), (0.5, 0.9),
         (0.12, 0.22), 0.3, blue=(0.0, 0.1), eosin=(0.12, 0.42), azure=(0.0, 0.16), grain=0.2, granules=(_VISIBLE,),
@@ -191,6 +192,8 @@ VARIED: dict[str, CellLook] = LOOKS | {
         halo=(0.0, 0.35), fringe=(0.0, 0.25),
     ),
 }  # fmt: skip
+
+VARIED: dict[str, CellLook] = {name: replace(look, crisp=True) for name, look in (LOOKS | _WIDE).items()}
 
 # Coarse types of labels, and the types that may be drawn for them.
 VARIANTS: dict[str, tuple[str, ...]] = {
