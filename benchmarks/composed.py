@@ -3,10 +3,12 @@
     python -m benchmarks.composed --cell-images mll_bone_marrow_cells --cell-images pbc_dib_cells -o runs/composed
 
 Cells of the part `test` are cut out and parted in two halves by their hash. Smears of drawn compositions are made of
-one half and counted: by the detector with a second opinion, and with the classifier deciding, whose errors are known
-from fields made of the other half. Prints, for both, the bias of each type in points of percentage and how many
+one half and counted in three ways: by the detector with a second opinion; with the classifier deciding, whose errors
+are known from fields made of the other half; and with a detector that says of every cell no more than that it is one,
+so that the classifier names them all. Prints for each the bias of each type in points of percentage and how many
 deciding intervals hold the truth; writes composed.json with every share. Types of which a half has few cells are left
-out.
+out. With `--own-stain` the cells keep the stain and sharpness of their source, which the classifier was taught;
+without, they are brought to one that it was not.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from myelos import taxonomy
 from myelos.classification.evaluate import figures, predictions
 from myelos.datasets.cells import cells_of_fields
 from myelos.datasets.layouts import read_fields
-from myelos.models import load_classifier
+from myelos.models import load, load_classifier
+from myelos.models.types import Boxes, Detector
 from myelos.phantom.cell_images import CellImagesSettings, read_cut_outs
 from myelos.phantom.compositions import COMPOSITIONS
 from myelos.phantom.cut_outs import CutOuts
@@ -51,6 +54,28 @@ SCENES = {
 }  # fmt: skip
 
 
+# A plain camera, so that nothing but their background changes for cells that keep their source's stain.
+PLAIN = OpticsSettings((0.0, 0.05), (0.0, 0.0), 0.0, (0.5, 1.0), (0.0, 0.0), (95, 97))
+WAYS = {"second opinion": (False, False), "classifier decides": (True, False), "classifier names all": (True, True)}
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A detector that names nothing: every cell is a nucleated cell."""
+
+    inner: Detector
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        return ("nucleated_cell",)
+
+    def __call__(self, tiles: Sequence[Any]) -> list[Boxes]:
+        return [Boxes(b.xywh, b.scores, np.ones((len(b), 1), np.float32)) for b in self.inner(tiles)]
+
+
 @dataclass(frozen=True, slots=True)
 class Smears:
     """How many smears are made, of how many fields each; a smear's composition scatters around the usual one."""
@@ -59,6 +84,7 @@ class Smears:
     smears: int = 4
     fields: int = 10
     concentration: float = 25.0
+    own_stain: bool = False
     seed: int = 5
 
 
@@ -90,6 +116,8 @@ def made(folder: Path, cells: CutOuts, shares: Mapping[str, float], smears: Smea
     """Fields of a composition; those that are there already are not made again."""
     if not (folder / RUN_FILE).exists():
         settings = replace(SCENES[smears.specimen], composition=dict(shares))
+        if smears.own_stain:
+            settings = replace(settings, stain_variation=0.0, haze=0.0, debris=0.0, optics=PLAIN)
         write_fields(
             folder, count=fields, specimen=smears.specimen, size=SIZE, mpp=MPP, seed=seed, settings=settings,
             cut_outs=cells, overwrite=True,
@@ -114,9 +142,12 @@ def truth_of(folder: Path, specimen: str) -> Counter[str]:
     return Counter(name for name in types if taxonomy.cell_type(name).counted.get(specimen))
 
 
-def counted(folder: Path, out: Path, smears: Smears, classifier: str, matrix: Path | None, threads: int) -> Any:
+def counted(folder: Path, out: Path, smears: Smears, classifier: str, way: str, matrix: Path, threads: int) -> Any:
+    decides, alone = WAYS[way]
+    detector = load(smears.specimen, threads=threads)
     return myelos.count(
-        folder / "images", out, specimen=smears.specimen, mpp=MPP, classifier=classifier, held_out=matrix,
+        folder / "images", out, specimen=smears.specimen, mpp=MPP, classifier=classifier,
+        model=Finder(detector) if alone else detector, held_out=matrix if decides else None,
         synthetic=True, overwrite=True, threads=threads,
     ).smears[0].count  # fmt: skip
 
@@ -169,12 +200,13 @@ def main() -> None:
     parser.add_argument("--smears", type=int, default=Smears.smears)
     parser.add_argument("--fields", type=int, default=Smears.fields)
     parser.add_argument("--per-type", type=int, default=0)
+    parser.add_argument("--own-stain", action="store_true", help="the sources' own stain and sharpness")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    smears = Smears(given.specimen, given.smears, given.fields)
+    smears = Smears(given.specimen, given.smears, given.fields, own_stain=given.own_stain)
     part = None if given.part == "all" else given.part
-    settings = CellImagesSettings(part=part, per_type=given.per_type, rendered=0.0)
+    settings = CellImagesSettings(part=part, per_type=given.per_type, rendered=0.0, alike=not given.own_stain)
     cut_outs = read_cut_outs(given.cell_images, mpp=MPP, settings=settings)
     halves = half(cut_outs, 0), half(cut_outs, 1)
     classifier = CLASSIFIERS[smears.specimen]
@@ -184,14 +216,14 @@ def main() -> None:
     even = dict.fromkeys(types, 1.0)
     others = made(given.out / "held-out", halves[1], even, smears, 2 * smears.fields, 99)
     matrix = held_out(others, classifier, given.out / "held-out.json", given.threads)
-    rows: dict[str, list[dict[str, Any]]] = {"second opinion": [], "classifier decides": []}
+    rows: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for number in range(smears.smears):
         shares = composition(types, smears, number)
         folder = made(given.out / f"smear{number}", halves[0], shares, smears, smears.fields, number)
         truth = truth_of(folder, smears.specimen)
-        for way, known in (("second opinion", None), ("classifier decides", matrix)):
+        for way in WAYS:
             out = given.out / f"count{number}-{way.split()[-1]}"
-            result = counted(folder, out, smears, classifier, known, given.threads)
+            result = counted(folder, out, smears, classifier, way, matrix, given.threads)
             rows[way] += [row | {"smear": number} for row in compared(result, truth)]
             print(f"smear {number}, {way}: {sum(truth.values())} cells, counted {result.counted}", flush=True)
             print(f"  {result.decided_by}", flush=True)

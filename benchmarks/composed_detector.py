@@ -28,6 +28,7 @@ from myelos.tables import read_run
 
 REAL = "real fields"
 SETS = ("bccd_fields", "txl_pbc_fields", "chula_wbc_fields")
+KINDS = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte")
 WORKING = 0.5  # score from which types are compared in the folds
 
 
@@ -66,10 +67,14 @@ def lines(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for source in SETS:
         first = results[names[0]][source]
         cells = [f"{results[name][source]['any_cell']['ap50']:.3f}" for name in names]
-        rows.append([f"{source}, {first['images']} fields, {first['boxes']} boxes", *cells])
-    types = [results[name][SETS[2]]["types"] for name in names]
+        rows.append([f"{source}, {first['images']} fields, {first['any_cell']['boxes']} white cells", *cells])
+    chula = [results[name][SETS[2]] for name in names]
+    for kind in KINDS:
+        boxes, found = chula[0]["classes"][kind]["boxes"], [one["classes"].get(kind) for one in chula]
+        rows.append([f"– of these {kind}, {boxes}", *("–" if f is None else f"{f['ap50']:.3f}" for f in found)])
+    types = [one["types"] for one in chula]
     rows.append(["Chula, right type of the matched", *(f"{t['accuracy']:.3f} of {t['matched']}" for t in types)])
-    for kind in ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte"):
+    for kind in KINDS:
         found = [t["by_type"].get(kind, {}) for t in types]
         rows.append(
             [f"– {kind}, recall (precision)", *(f"{_said(f, 'recall')} ({_said(f, 'precision')})" for f in found)]

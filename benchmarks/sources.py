@@ -36,6 +36,7 @@ from myelos.training.cell_loop import CellTrainingSettings, predict_crops, train
 from myelos.training.crops import Crop
 
 SIDE, MPP = 112, 0.2
+BATCH = 32
 COARSE = frozenset({"neutrophil", "immature_granulocyte"})
 NETWORK = CellNetworkSettings(widths=(24, 48, 96, 144), depths=(1, 1, 1, 1))
 WAYS = ("as they are", "cut out")
@@ -78,13 +79,20 @@ def composed(kept: Kept, kind: str) -> Image:
     return render_field(settings, cell_rng(0, kept.cut_from), centre=kind, cut_outs=alone).rgb
 
 
-def trained(cells: Sequence[Cell], types: Sequence[str], way: str, epochs: float, out: Path) -> Any:
+def trained(cells: Sequence[Cell], types: Sequence[str], way: str, steps: int, out: Path) -> Any:
     crops = [
         Crop(c.shown[way], np.array([name == c.cell_type for name in types]), c.source, c.cell_type, f"{i}")
         for i, c in enumerate(cells)
     ]
     settings = CellTrainingSettings(
-        epochs=epochs, batch=32, warmup=20, average=0.98, mix=0.0, balance=0.7, early=0.0, network=NETWORK
+        epochs=steps * BATCH / len(crops),
+        batch=BATCH,
+        warmup=20,
+        average=0.98,
+        mix=0.0,
+        balance=0.7,
+        early=0.0,
+        network=NETWORK,
     )
     return train_network(crops, types=len(types), side=SIDE, settings=settings, out=out, anew=True)
 
@@ -94,7 +102,7 @@ def named(network: Any, cells: Sequence[Cell], types: Sequence[str], way: str) -
     return [types[i] for i in logits.argmax(axis=1)]
 
 
-def across(cells: Sequence[Cell], shared: Sequence[str], epochs: float, out: Path) -> list[dict[str, Any]]:
+def across(cells: Sequence[Cell], shared: Sequence[str], steps: int, out: Path) -> list[dict[str, Any]]:
     """Trained on one source, tested on held-out cells of it and on those of the other."""
     sources = sorted({cell.source for cell in cells})
     chosen = [cell for cell in cells if cell.cell_type in shared]
@@ -102,7 +110,7 @@ def across(cells: Sequence[Cell], shared: Sequence[str], epochs: float, out: Pat
     for way in WAYS:
         for learned in sources:
             own = [c for c in chosen if c.source == learned and not c.test]
-            network = trained(own, shared, way, epochs, out / f"{way.replace(' ', '-')}-{learned}")
+            network = trained(own, shared, way, steps, out / f"{way.replace(' ', '-')}-{learned}")
             for tested in sources:
                 test = [c for c in chosen if c.source == tested and (c.test or tested != learned)]
                 said = named(network, test, shared, way)
@@ -113,12 +121,12 @@ def across(cells: Sequence[Cell], shared: Sequence[str], epochs: float, out: Pat
     return rows
 
 
-def strays(cells: Sequence[Cell], types: Sequence[str], epochs: float, out: Path) -> list[dict[str, Any]]:
+def strays(cells: Sequence[Cell], types: Sequence[str], steps: int, out: Path) -> list[dict[str, Any]]:
     """How often cells of one source are said to be of a type that only the other has."""
     having = {name: {c.source for c in cells if c.cell_type == name} for name in types}
     rows = []
     for way in WAYS:
-        network = trained([c for c in cells if not c.test], types, way, epochs, out / f"{way.replace(' ', '-')}-all")
+        network = trained([c for c in cells if not c.test], types, way, steps, out / f"{way.replace(' ', '-')}-all")
         test = [c for c in cells if c.test]
         said = named(network, test, types, way)
         for source in sorted({c.source for c in cells}):
@@ -137,7 +145,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cell-images", type=Path, action="append", required=True)
     parser.add_argument("--per-type", type=int, default=120)
-    parser.add_argument("--epochs", type=float, default=12)
+    parser.add_argument("--steps", type=int, default=240, help="of each training")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
@@ -147,8 +155,8 @@ def main() -> None:
     types = sorted({cell.cell_type for cell in cells})
     shared = [name for name in types if len({c.source for c in cells if c.cell_type == name}) > 1]
     print(f"{len(cells)} cells of {len(types)} types, shared: {', '.join(shared)}", flush=True)
-    result = {"across": across(cells, shared, given.epochs, given.out)}
-    result["strays"] = strays(cells, types, given.epochs, given.out)
+    result = {"across": across(cells, shared, given.steps, given.out)}
+    result["strays"] = strays(cells, types, given.steps, given.out)
     (given.out / "sources.json").write_text(json.dumps(result, indent=1))
 
 

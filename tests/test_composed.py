@@ -142,6 +142,12 @@ def test_stains_are_brought_together(sets: list[Path], cut_outs: CutOuts) -> Non
     assert apart[1] < 0.5 * apart[0]
 
 
+def test_sources_may_keep_their_own_stain(sets: list[Path]) -> None:
+    own = read_cut_outs(sets[1:], mpp=0.25, settings=replace(SETTINGS, alike=False)).about
+    assert own["sources"]["there"]["stain_map"] == np.eye(3).tolist()
+    assert own["sources"]["there"]["blur_um"] == own["rendered_blur_um"] == 0
+
+
 def _cut(path: Path) -> CutOut | None:
     try:
         return cut_out(cv2.imread(str(path))[..., ::-1], WORKING)

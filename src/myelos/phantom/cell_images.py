@@ -36,7 +36,8 @@ class CellImagesSettings:
     """part: train, choose or test: only the cells that `datasets.cell_splits` puts there, as for the shipped
     classifiers; all where None. per_type: at most so many images of each type and source are tried, 0 for all.
     rendered: see `CutOuts`. mpp: µm/px of sets that do not say it; from their red cells where None. scheme: the label
-    scheme of sets that do not tell. fewest: clean cells that a type of a source needs to be used at all."""
+    scheme of sets that do not tell. fewest: clean cells that a type of a source needs to be used at all. alike: bring
+    the sources to one stain and sharpness; off, each keeps its own, which gives its types away."""
 
     part: str | None = None
     per_type: int = 200
@@ -44,6 +45,7 @@ class CellImagesSettings:
     mpp: float | None = None
     scheme: str | None = None
     fewest: int = 5
+    alike: bool = True
 
     def __post_init__(self) -> None:
         if self.part is not None and self.part not in PARTS:
@@ -89,9 +91,9 @@ def read_cut_outs(
         )
     plain = {source: {kind: [c for c, _ in own] for kind, own in by_type.items()} for source, by_type in sets.items()}
     rendered = _rendered({kind for own in plain.values() for kind in own})
-    maps = stain_maps(plain, rendered)
+    maps = stain_maps(plain, rendered) if settings.alike else {source: np.eye(3) for source in plain}
     stained = {s: {k: [_stained(c, maps[s]) for c in own] for k, own in by.items()} for s, by in plain.items()}
-    soft = blurs(stained | {RENDERED: rendered})
+    soft = blurs(stained | {RENDERED: rendered}) if settings.alike else dict.fromkeys([*plain, RENDERED], 0.0)
     cells: dict[str, dict[str, tuple[Kept, ...]]] = {}
     for source, by_type in sets.items():
         for kind, own in by_type.items():
@@ -247,6 +249,7 @@ def _about(
     return {
         "part": settings.part,
         "rendered": settings.rendered,
+        "alike": settings.alike,
         "sources": {
             source: {"mpp": known[source], "stain_map": np.round(maps[source], 4).tolist(), "blur_um": soft[source]}
             for source in sorted(maps)
