@@ -35,9 +35,10 @@ from myelos.imaging.field_features import measure
 from myelos.imaging.plausibility import SETTINGS, judge, smear_score
 from myelos.models import load
 from myelos.pipeline import read_smear, scaled
+from myelos.smears.inputs import SetAside
 from myelos.smears.job import Job, silent
 from myelos.smears.looking import look
-from myelos.smears.rows import ReadSettings
+from myelos.smears.rows import Reading, ReadSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 STORED = ROOT / "src" / "myelos" / "imaging" / "plausibility.json"
@@ -183,17 +184,16 @@ def refused(images: Iterable[Image], job: Job) -> Refused:
         image = np.ascontiguousarray(image)
         verdict = judge(image)
         asked = verdict.is_smear and verdict.score < job.settings.second_look.sure
-        verdicts.append((not verdict.is_smear, not verdict.is_smear or (asked and _refused_by_count(image, job))))
+        verdicts.append((not verdict.is_smear, not verdict.is_smear or (asked and not alone(image, job)[0])))
     return Refused([first for first, _ in verdicts], [both for _, both in verdicts])
 
 
-def _refused_by_count(image: Image, job: Job) -> bool:
-    """Whether an image is set aside as no smear when it is read as the only one of a call."""
+def alone(image: Image, job: Job) -> tuple[list[Reading], list[SetAside]]:
+    """What is read, and what is set aside, where an image is the only one of a call."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.png"
         cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image)
-        readings, aside = read_smear(scaled([look(path)], job), job, "reading")
-    return not readings and all(item.reason == "no smear" for item in aside)
+        return read_smear(scaled([look(path)], job), job, "reading")
 
 
 def quote_non_smears(data: Path, kinds: Iterable[str], job: Job) -> None:
