@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,15 @@ def test_images_of_the_same_cells_are_in_one_fold_or_discarded(data: Path, tmp_p
     assert all(fold[f"BLA_{n:05d}"] == fold[f"MON_{n:05d}"] for n in range(3))
     with pytest.raises(UsageError, match="means nothing"):
         matek.divided([tmp_path / "cells"], small(overlaps="apart"), "mll21")
+
+
+def test_an_image_under_two_labels_is_reported_and_stays(blood: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(blood, tmp_path / "lmu")
+    shutil.copy(folder / "AML" / "MYO" / "MYO_0001.tiff", folder / "AML" / "LYT" / "LYT_0099.tiff")
+    with (folder / "annotations.dat").open("a") as file:
+        file.write("LYT/LYT_0099.tiff LYT nan nan\n")
+    result = matek.crossval([folder], tmp_path / "out", settings=small(models=("handcrafted",)), check=True)
+    assert (result["cells"], result["set_aside"]) == (22, [])
+    assert {row["reason"] for row in result["two_labels"]} == {"two labels"}
+    assert "MYO_0001.tiff" in {row["file"] for row in result["two_labels"]}  # of the same bytes as LYT_0099
+    assert "under another label" in (tmp_path / "out" / "crossval.md").read_text()

@@ -18,6 +18,7 @@ from myelos.datasets.keypoints import Overlap, OverlapSettings, overlaps
 from myelos.datasets.published import CellSet
 from myelos.datasets.records import Fault
 
+TWO_LABELS = "two labels"  # the kind of a fault for which nothing is left out
 _SAME = {"identical", "whole"}  # kinds of overlap where both images are of one cell
 Progress = Callable[[str, int, int], None]
 
@@ -116,7 +117,7 @@ def contradictions(cells: Sequence[CellRecord], found: Sequence[Overlap | Pair])
         )
         if overlap.kind in _SAME and not related:
             detail = f"{second.cell_type} here, {first.cell_type} as {first.path}"
-            faults.append(Fault(second.path, None, "two labels", detail))
+            faults.append(Fault(second.path, None, TWO_LABELS, detail))
     return faults
 
 

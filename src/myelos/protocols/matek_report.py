@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from myelos.datasets.cell_checks import TWO_LABELS
+from myelos.datasets.records import Fault
 from myelos.metrics.agreement import confusion_matrix
 from myelos.metrics.classification import evaluate
 from myelos.metrics.mcnemar import mcnemar
@@ -35,9 +37,8 @@ def write(study: Study, settings: Preset, out: Path) -> dict[str, Any]:
         "cells": len(study.records),
         "types": {name: sum(r.cell_type == name for r in study.records) for name in study.types},
         "left_out": study.left_out,
-        "set_aside": [
-            {"file": fault.file.name, "reason": fault.kind, "detail": fault.detail} for fault in study.faults
-        ],
+        "set_aside": [_plain(fault) for fault in study.faults if fault.kind != TWO_LABELS],
+        "two_labels": [_plain(fault) for fault in study.faults if fault.kind == TWO_LABELS],
         "models": {model: summary(folds, study.types) for model, folds in by_model.items()},
         "mcnemar": compared(by_model),
         "split_70_30": _split(out, settings, study.types),
@@ -49,6 +50,10 @@ def write(study: Study, settings: Preset, out: Path) -> dict[str, Any]:
     write_json(out / "crossval.json", result)
     write_bytes(out / "crossval.md", page(result, settings).encode())
     return result
+
+
+def _plain(fault: Fault) -> dict[str, str]:
+    return {"file": fault.file.name, "reason": fault.kind, "detail": fault.detail}
 
 
 def _answers(out: Path, model: str, settings: Preset) -> list[Answers]:
@@ -204,6 +209,8 @@ def _not_run(settings: Preset) -> list[str]:
 def _left_out(result: Mapping[str, Any]) -> list[str]:
     aside = f"{len(result['set_aside'])} images were set aside, with their reasons in `crossval.json`."
     lines = [aside, ""] if result["set_aside"] else []
+    if result["two_labels"]:
+        lines += [f"{len(result['two_labels'])} images show a cell that another one shows under another label.", ""]
     if not result["left_out"]:
         return lines
     named = ", ".join(f"{name} ({count})" for name, count in result["left_out"].items())
