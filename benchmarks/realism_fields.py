@@ -23,6 +23,7 @@ from myelos.training.loop import TrainingSettings
 FIELDS = FieldSettings(specimen="blood", stain_variation=1.2)
 MIX = {"blood_normal": 0.5, "blood_even": 0.5}
 NAME = "rendered-only"
+LOWERED = 0.7  # about the share of the training after which its rate is lowered
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class FieldRun:
     """fields: rendered ones. canvases: training images in all. seed: of both."""
 
     fields: int = 160
-    canvases: int = 1000
+    canvases: int = 1600
     size: int = 560
     mpp: float = 0.25
     seed: int = 1
@@ -45,8 +46,8 @@ def real_field_halves(folder: Path) -> dict[str, list[FieldRecord]]:
 
 def detector(run: FieldRun, out: Path, tell: Tell, *, threads: int) -> Path:
     """The model file of the detector trained on rendered fields alone; what is there already is not made again."""
-    name = key(run, FIELDS, MIX)
-    rendered, folder = out / f"fields-{name}", out / f"detector-{name}"
+    shown = key(run.fields, run.size, run.mpp, run.seed, FIELDS, MIX)
+    rendered, folder = out / f"fields-{shown}", out / f"detector-{key(shown, run)}"
     if (folder / RUN_FILE).exists():
         return folder / f"{NAME}.safetensors"
     if not (rendered / RUN_FILE).exists():
@@ -62,7 +63,7 @@ def detector(run: FieldRun, out: Path, tell: Tell, *, threads: int) -> Path:
         parts={"train": 0.9, "choose": 0.05, "test": 0.05},
         scales={rendered.name: run.mpp},
         synthetic=True,
-        training=TrainingSettings(canvases=run.canvases, step=1e9, seed=run.seed),
+        training=TrainingSettings(canvases=run.canvases, step=LOWERED * run.canvases / run.fields, seed=run.seed),
     )
 
     def told(stage: str, values: dict[str, Any]) -> None:
