@@ -43,7 +43,7 @@ class OverlapSettings:
     tables: int = 12
     votes: int = 4
     matches: int = 8
-    detail: float = 0.6
+    detail: float = 0.7
     share: float = 0.15
     alike: float = 0.95
 
