@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.imaging.segmentation import Mask, depth_in
 from myelos.classification.view import CHANNELS, REGIONS, CellView
+from myelos.imaging.segmentation import Mask, depth_in
 
 STATISTICS = (
     "mean", "deviation", "skewness", "kurtosis", "p1", "p10", "p25", "median", "p75", "p90", "p99", "entropy", "energy",

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myelos.classification import colour, shape, texture
-from myelos.imaging.segmentation import Compartments, Image
 from myelos.classification.view import view
+from myelos.imaging.segmentation import Compartments, Image
 
 
 @lru_cache(maxsize=1)

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.imaging.segmentation import Mask, depth_in
 from myelos.classification.view import CellView
+from myelos.imaging.segmentation import Mask, depth_in
 
 Array = NDArray[np.float64]
 
