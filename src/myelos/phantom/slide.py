@@ -286,13 +286,12 @@ def _write_truth(folder: Path, path: Path, plan: _Plan, found: list[_Truth]) -> 
     slide: dict[str, Any] = {"slide_id": slide_id, "fingerprint": fingerprint, "specimen": s.specimen}
     slide |= {"width": s.width, "height": s.height, "mpp": s.mpp, "mpp_source": "file", "mpp_uncertainty": 0.0}
     tables.write_table(folder, "slides", [slide | {"stain": s.stain, "scanner": "phantom", "kind": "slide"}])
-    run: dict[str, Any] = {"made_by": "myelos phantom slide", "version": myelos.__version__}
-    run |= {"synthetic": True, "seed": s.seed}
+    run: dict[str, Any] = {"made_by": "myelos phantom slide", "version": myelos.__version__, "seed": s.seed}
     if plan.pool.cut_outs:
         origins = [origin for truth in found for origin in truth.origins]
         write_csv(folder / SOURCES, ("cell_id", "source", "image"), source_rows(slide_id, boxes, origins))
         run["cell_images"] = dict(plan.pool.cut_outs.about)
-    return run | {"cells": cells.num_rows, "settings": asdict(s)}
+    return run | {"synthetic": True, "cells": cells.num_rows, "settings": asdict(s)}
 
 
 def _region_row(slide_id: str, number: int, plan: _Plan) -> dict[str, Any]:
