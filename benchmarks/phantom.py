@@ -1,7 +1,7 @@
 """How fast a whole glass is painted and written, and in what memory: beside plain encoding of the same tiles.
 
     python -m benchmarks.phantom                          40960 × 30720 px
-    python -m benchmarks.phantom --size 218944x103704     the slide of Kockwelp 2022; some minutes, and 6 GB of disk
+    python -m benchmarks.phantom --size 218944x103704     the slide of Kockwelp 2022; some minutes, and 8 GB of disk
     python -m benchmarks.phantom --keep SLIDE.tif         leaves the slide and its truth there
 
 Memory is that of this process and all its workers together, sampled five times a second (proportional set size, so that
