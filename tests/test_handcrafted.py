@@ -75,7 +75,8 @@ def test_a_crop_without_a_cell_has_finite_features(image: np.ndarray) -> None:
 
 
 def test_cooccurrence_agrees_with_scikit_image() -> None:
-    feature = pytest.importorskip("skimage.feature")
+    from skimage import feature
+
     levels = np.random.default_rng(0).integers(0, 16, (40, 40)).astype(np.uint8)
     tables = np.stack(
         [texture._table(levels[None].astype(np.int32), np.ones((40, 40), bool), down, across)[0]
@@ -110,7 +111,8 @@ def test_segmentation_against_masks_drawn_by_people(data: Path) -> None:
 
 
 def test_f_statistic_agrees_with_scikit_learn() -> None:
-    selection = pytest.importorskip("sklearn.feature_selection")
+    from sklearn import feature_selection as selection
+
     rng = np.random.default_rng(1)
     values, labels = rng.normal(size=(60, 5)), rng.choice(["a", "b", "c"], 60)
     values[:, 2] += np.unique(labels, return_inverse=True)[1]
@@ -142,7 +144,8 @@ def problem(request: pytest.FixtureRequest) -> tuple[np.ndarray, list[str], list
 
 
 def test_numpy_gives_the_answers_of_scikit_learn(problem: tuple[np.ndarray, list[str], list[str]]) -> None:
-    svm = pytest.importorskip("sklearn.svm")
+    from sklearn import svm
+
     values, labels, names = problem
     model = fit(values, labels, names, FeatureSettings(selected=12))
     own = values[:, [names.index(name) for name in model.names]]

@@ -66,7 +66,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_nearest_is_that_of_scikit_learn() -> None:
-    neighbors = pytest.importorskip("sklearn.neighbors")
+    from sklearn import neighbors
+
     known, _ = clusters(1500)
     queries, _ = clusters(1100, seed=1)
     found, cosines = NeighbourIndex(known).nearest(queries, 5)
@@ -98,7 +99,8 @@ def test_unit_keeps_zeros() -> None:
 
 @pytest.mark.parametrize("kinds", [2, 3])
 def test_probe_is_that_of_scikit_learn(kinds: int) -> None:
-    linear = pytest.importorskip("sklearn.linear_model")
+    from sklearn import linear_model as linear
+
     features, labels = clusters(90)
     kept = [index for index, label in enumerate(labels) if label in sorted(TYPES)[:kinds]]
     features, labels = features[kept], [labels[index] for index in kept]
@@ -207,7 +209,8 @@ def test_thumbnails_keep_colours() -> None:
 
 
 def test_auroc_is_that_of_scikit_learn() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
+    from sklearn import metrics
+
     rng = np.random.default_rng(4)
     above, below = np.round(rng.normal(0.7, 1, 90), 1), np.round(rng.normal(0, 1, 60), 1)  # with ties
     expected = metrics.roc_auc_score([1] * 90 + [0] * 60, np.concatenate([above, below]))
@@ -230,7 +233,8 @@ def test_outliers_score_higher_and_the_score_has_a_unit() -> None:
 
 
 def test_mahalanobis_by_scipy() -> None:
-    distance = pytest.importorskip("scipy.spatial.distance")
+    from scipy.spatial import distance
+
     features, labels = clusters(120)
     model = fit_outlier(features, labels, settings=OutlierSettings(shrinkage=0.0))
     place = np.array([sorted(TYPES).index(label) for label in labels])

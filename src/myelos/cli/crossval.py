@@ -16,6 +16,27 @@ myelos crossval matek --data mll_bone_marrow_cells -o crossval --preset two-core
 """
 
 
+Data = Annotated[list[Path], typer.Option(help="Folder of single cells; may be given several times.")]
+Preset = Annotated[str, typer.Option(help="two-cores (up to 90 minutes), paper (days), or glance (minutes).")]
+Models = Annotated[
+    str | None,
+    typer.Option(help="In place of the preset's: resnext50, sequential, residual, timm:NAME, handcrafted; commas."),
+]
+Scheme = Annotated[str | None, typer.Option(help="Label scheme of the codes, where they do not tell.")]
+External = Annotated[
+    list[Path] | None, typer.Option(help="Folder of another laboratory's cells, for Figure 4; may be repeated.")
+]
+Overlaps = Annotated[
+    str | None,
+    typer.Option(help="Images that show the same cells: together in one fold, discard (as the paper), or off."),
+]
+Side = Annotated[int | None, typer.Option(help="Pixels of a crop; the part of the cell shown stays.")]
+Epochs = Annotated[float | None, typer.Option(help="In place of the preset's length.")]
+Batch = Annotated[int | None, typer.Option(help="Not in the paper.")]
+Rate = Annotated[float | None, typer.Option(help="Learning rate; not in the paper.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of folds and trainings.")]
+
+
 def add(app: typer.Typer) -> None:
     family = typer.Typer(
         help=r"Run a paper's protocol on your data (needs myelos\[train]).", epilog=EPILOG, no_args_is_help=True
@@ -31,28 +52,18 @@ def say(sentence: str) -> None:
 
 
 def matek(
-    data: Annotated[list[Path], typer.Option(help="Folder of single cells; may be given several times.")],
+    data: Data,
     out: common.Out,
-    preset: Annotated[
-        str, typer.Option(help="two-cores (up to 90 minutes), paper (days), or glance (minutes).")
-    ] = "two-cores",
-    models: Annotated[
-        str | None,
-        typer.Option(help="In place of the preset's: resnext50, sequential, residual, timm:NAME, handcrafted; commas."),
-    ] = None,
-    scheme: Annotated[str | None, typer.Option(help="Label scheme of the codes, where they do not tell.")] = None,
-    external: Annotated[
-        list[Path] | None, typer.Option(help="Folder of another laboratory's cells, for Figure 4; may be repeated.")
-    ] = None,
-    overlaps: Annotated[
-        str | None,
-        typer.Option(help="Images that show the same cells: together in one fold, discard (as the paper), or off."),
-    ] = None,
-    side: Annotated[int | None, typer.Option(help="Pixels of a crop; the part of the cell shown stays.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="In place of the preset's length.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Not in the paper.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Learning rate; not in the paper.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of folds and trainings.")] = None,
+    preset: Preset = "two-cores",
+    models: Models = None,
+    scheme: Scheme = None,
+    external: External = None,
+    overlaps: Overlaps = None,
+    side: Side = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    rate: Rate = None,
+    seed: Seed = None,
     check_images: common.CheckImages = True,
     threads: common.Threads = None,
     device: common.TrainingDevice = "cpu",

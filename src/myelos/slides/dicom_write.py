@@ -13,8 +13,7 @@ import struct
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ from myelos.slides.dicom_study import (
     coded,
     pydicom_or_remedy,
 )
-from myelos.slides.tiled import UpperLevels
+from myelos.slides.tiled import UpperLevels, WholeOrNothing
 from myelos.slides.write import Rows, level_sizes
 
 THICK = 0.0005  # mm, the depth of field that is claimed
@@ -41,7 +40,7 @@ ITEM, END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 PIXELS = b"\xe0\x7f\x10\x00OB\x00\x00\xff\xff\xff\xff" + ITEM + b"\x00\x00\x00\x00"  # of open length, no basic offsets
 
 
-class DicomPyramid:
+class DicomPyramid(WholeOrNothing):
     """sizes: (width, height) px of each level, the largest first. Use as a context: an error leaves no file.
 
     Every tile of every level must be `put` once, as JPEG of a whole tile, YCbCr with 4:2:0. Files are named
@@ -77,18 +76,6 @@ class DicomPyramid:
     def discard(self) -> None:
         for level in self._levels:
             level.discard()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self.close()
-        finally:
-            self.discard()  # what is closed is not touched
 
 
 class _Level:

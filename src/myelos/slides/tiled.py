@@ -26,7 +26,29 @@ _FORMATS = {SHORT: "H", LONG: "I", LONG8: "Q"}
 Tag = tuple[int, int, int, bytes]  # number, type, count, content
 
 
-class TiledTiff:
+class WholeOrNothing:
+    """As a context: closed at the end, or discarded where something failed. `discard` leaves alone what is closed."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self.discard()  # what is closed has its name by now, and is not touched
+
+
+class TiledTiff(WholeOrNothing):
     """sizes: (width, height) px of each level, the largest first. Use as a context: an error leaves no file.
 
     Every tile of every level must be `put` once: JPEG of a whole tile, YCbCr with 4:2:0 (`slides.write` explains).
@@ -80,18 +102,6 @@ class TiledTiff:
     def discard(self) -> None:
         self._file.close()
         self.partial.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self.close()
-        finally:
-            self.discard()  # closing twice does no harm, and a finished file has another name by now
 
     def _directory(self, level: int) -> tuple[int, int, bytes]:
         """Start of a level's directory in the file, place of its link to the next, and the bytes to append."""
