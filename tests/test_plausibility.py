@@ -20,6 +20,7 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))  # the images of the benchmark, with other seeds
 others = importlib.import_module("non_smears")
 smears = importlib.import_module("smear_images")
+sys.path.remove(str(BENCHMARKS))  # or a library that asks for the package `coverage` gets a benchmark
 DRAWN, HELD_OUT, KINDS = others.DRAWN, others.HELD_OUT, others.KINDS
 
 SEED, EACH = 20_077, 22  # not the seed of the fit
