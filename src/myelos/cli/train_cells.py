@@ -43,6 +43,10 @@ Test = Annotated[
 Backbone = Annotated[str | None, typer.Option(help="residual (the default), resnext50, sequential, or timm:NAME.")]
 Epochs = Annotated[float | None, typer.Option(help="How often each cell is drawn.")]
 Start = Annotated[str | None, typer.Option(help="An earlier classifier to begin with.")]
+Teacher = Annotated[
+    list[str] | None,
+    typer.Option(help="An earlier classifier, larger or another, whose answers are learned too; may be repeated."),
+]
 
 
 def classifier(
@@ -63,6 +67,7 @@ def classifier(
     rate: train.Rate = None,
     seed: train.Seed = None,
     start: Start = None,
+    teacher: Teacher = None,
     check_images: common.CheckImages = True,
     threads: common.Threads = None,
     device: common.TrainingDevice = "cpu",
@@ -91,6 +96,7 @@ def classifier(
             out,
             recipe=settings,
             start=start,
+            teachers=teacher or (),
             test=test or (),
             check=check_images,
             threads=threads,

@@ -26,6 +26,7 @@ from myelos.models.module import usable_device
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
 from myelos.training.checkpoints import check_same, load_checkpoint, save_checkpoint
 from myelos.training.crops import Crop, CropSettings, draw
+from myelos.training.distillation import Teacher, taught
 from myelos.training.fingerprint import fingerprint, starting_weights
 from myelos.training.loop import append_curve, follow
 
@@ -36,7 +37,7 @@ Report = Callable[[dict[str, Any]], None]
 class CellTrainingSettings:
     """early, early_side: the first share of the training runs at a lower resolution. mix: how often two images are
     blended. smoothing: share of the loss that goes evenly to all types. balance: 0 draws every cell as often, 1 every
-    type of every source."""
+    type of every source. teaching: share of the loss that follows the teachers, where there are any."""
 
     epochs: float = 60.0
     batch: int = 64
@@ -48,6 +49,7 @@ class CellTrainingSettings:
     smoothing: float = 0.08
     mix: float = 0.5
     balance: float = 0.0
+    teaching: float = 0.5
     early: float = 0.4
     early_side: int = 112
     seed: int = 0
@@ -68,18 +70,22 @@ def train_network(
     settings: CellTrainingSettings,
     out: Path,
     start: dict[str, Tensor] | None = None,
+    teachers: Sequence[Teacher] = (),
     anew: bool = False,
     device: str = "cpu",
     report: Report | None = None,
 ) -> CellNetwork:
     """Train on crops and return the averaged network on the CPU; goes on from the checkpoint in `out` if there is one.
 
-    start: weights of an earlier network; layers that differ start anew. anew: replace a checkpoint of other settings or
+    start: weights of an earlier network; layers that differ start anew. teachers: whose answers are learned beside the
+    labels. anew: replace a checkpoint of other settings or
     data. device: cpu, or cuda: then every GPU that PyTorch sees takes a part of each batch (cuda:1 is that one alone).
     report: called after every step. Raises ResultError where the checkpoint is of other settings or data.
     """
     out.mkdir(parents=True, exist_ok=True)
-    begun = {"types": types, "side": side, "start": starting_weights(start)}
+    begun: dict[str, Any] = {"types": types, "side": side, "start": starting_weights(start)}
+    if teachers:
+        begun["teachers"] = [teacher.sha256 for teacher in teachers]
     identity = fingerprint(begun | asdict(settings), _aspects(crops))
     check_same(out, identity, anew=anew)
     torch.manual_seed(settings.seed)
@@ -91,7 +97,10 @@ def train_network(
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(_decayed(network, settings.decay), lr=settings.rate)
     state = load_checkpoint(out, network=network, average=average, optimiser=optimiser) or {"step": 0}
-    loop = _Loop(network, average, optimiser, crops, side, settings, out, _chances(crops, settings.balance), identity)
+    for teacher in teachers:
+        teacher.network.to(usable_device(device))
+    chances = _chances(crops, settings.balance)
+    loop = _Loop(network, average, optimiser, crops, side, settings, out, chances, identity, teachers)
     loop.run(int(state["step"]), report)
     return average.cpu()
 
@@ -131,6 +140,7 @@ class _Loop:
     out: Path
     chances: NDArray[np.float64]
     identity: dict[str, Any]
+    teachers: Sequence[Teacher] = ()
 
     def run(self, first: int, report: Report | None) -> None:
         self.network.train()
@@ -192,9 +202,13 @@ class _Loop:
             pixels = share * pixels + (1 - share) * pixels[other]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             logits = whole(pixels)
+            answers = taught(self.teachers, pixels) if self.teachers else None
         terms = share * partial_loss(logits.float(), allowed, self.settings.smoothing)
         if share < 1:
             terms = terms + (1 - share) * partial_loss(logits.float(), allowed[other], self.settings.smoothing)
+        if answers is not None:
+            follows = -(answers * logits.float().log_softmax(dim=1)).sum(dim=1)
+            terms = (1 - self.settings.teaching) * terms + self.settings.teaching * follows
         loss = terms.mean()
         if not torch.isfinite(loss):  # one such step would spoil weights and averages for good
             raise ModelError(f"the loss is no number at step {step + 1}", remedy="Lower the learning rate")

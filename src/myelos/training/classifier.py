@@ -30,6 +30,7 @@ from myelos.training.cell_model import judged, write_classifier
 from myelos.training.cell_recipe import ClassifierRecipe
 from myelos.training.checkpoints import earlier_weights, prepare_training
 from myelos.training.crops import Crop, load_crops
+from myelos.training.distillation import load_teachers
 from myelos.training.trained import Progress, Trained, count_steps
 
 
@@ -39,6 +40,7 @@ def train_classifier(
     *,
     recipe: ClassifierRecipe | None = None,
     start: str | Path | None = None,
+    teachers: Sequence[str | Path] = (),
     test: Sequence[Path] = (),
     check: bool = True,
     threads: int | None = None,
@@ -48,7 +50,8 @@ def train_classifier(
 ) -> Trained:
     """Train a classifier and write `<out>/<name>.safetensors`, `.onnx`, curves and `run.json`.
 
-    start: an earlier classifier to begin with. test: folders kept out of everything but the quoted figures. check: set
+    start: an earlier classifier to begin with. teachers: earlier classifiers whose answers are learned beside the
+    labels (`training.distillation`). test: folders kept out of everything but the quoted figures. check: set
     damaged images aside and report images under two labels before anything is learned.
     A killed training goes on when the same command is given again. Raises LabelError where nothing can be learned,
     ResultError for a finished `out`.
@@ -64,7 +67,15 @@ def train_classifier(
         progress("labels", {"images": len(records), "faults": len(faults)})
     parts = _parts(records, recipe, test)
     return train_cells(
-        parts, out, recipe=recipe, start=start, faults=faults, anew=overwrite, device=device, progress=progress
+        parts,
+        out,
+        recipe=recipe,
+        start=start,
+        teachers=teachers,
+        faults=faults,
+        anew=overwrite,
+        device=device,
+        progress=progress,
     )
 
 
@@ -74,6 +85,7 @@ def train_cells(
     *,
     recipe: ClassifierRecipe,
     start: str | Path | None = None,
+    teachers: Sequence[str | Path] = (),
     faults: Sequence[Fault] = (),
     anew: bool = False,
     device: str = "cpu",
@@ -95,6 +107,7 @@ def train_cells(
         settings=recipe.training,
         out=out,
         start=earlier_weights(start),
+        teachers=load_teachers(teachers, types=recipe.types, mpp=recipe.mpp, side=recipe.side),
         anew=anew,
         device=device,
         report=lambda values: tell("training", values),
