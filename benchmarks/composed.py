@@ -155,10 +155,17 @@ def counted(folder: Path, out: Path, smears: Smears, classifier: str, way: str, 
 def compared(count: Any, truth: Mapping[str, int]) -> list[dict[str, Any]]:
     """A row for each type of the truth or the count: true and counted percentage, and the deciding interval.
 
-    Types of the count that are coarser or finer than the truth's stand by themselves: what is not named is missed.
+    Where the count has finer words for a type of the truth and nothing else of that lineage, the lineage is compared.
     """
     total = sum(truth.values())
     found = {share.name: share for share in count.types}
+    for name in truth:
+        finer = taxonomy.narrower(name) & set(found) - {name}
+        lineage = {other for other in found if taxonomy.cell_type(other).lineage == taxonomy.cell_type(name).lineage}
+        if finer and lineage == finer | {name} & set(found):
+            of_lineage = {share.name: share for share in count.lineages}
+            found = {other: share for other, share in found.items() if other not in finer}
+            found[name] = of_lineage[taxonomy.cell_type(name).lineage]
     rows = []
     for name in sorted({*truth, *(n for n, share in found.items() if share.number)}):
         share, true = found.get(name), 100 * truth.get(name, 0) / total

@@ -425,6 +425,27 @@ def test_held_out_cells_decide_only_for_their_own_model(tmp_path: Path) -> None:
         confusion_for(Scripted(), path, "blood")
 
 
+def test_the_matrix_is_over_what_the_classifier_can_say(tmp_path: Path) -> None:
+    """A finer class joins the word for it, a class without one is left out, and the detector's own words are kept."""
+    from myelos.smears.held_out import confusion_for, only_detected
+
+    classes = ["lymphocyte", "erythroblast", "proerythroblast", "plasma_cell"]
+    matrix = [[8, 1, 0, 0, 1], [2, 15, 0, 0, 0], [0, 5, 0, 0, 1], [9, 0, 0, 0, 0]]
+    path = tmp_path / "held-out.json"
+    path.write_text(json.dumps({"model": "scripted", "confusion": {"classes": classes, "matrix": matrix}}))
+    classifier = Scripted()
+    classifier.types = ("lymphocyte", "erythroblast", "band_neutrophil")
+    detected = ("lymphocyte", "neutrophil", "proerythroblast", "plasma_cell", "mitosis")
+    confusion = confusion_for(classifier, path, "marrow", detected)
+    assert confusion is not None
+    assert confusion.types == ("lymphocyte", "erythroblast")
+    assert confusion.matrix == ((8, 1, 1), (2, 20, 1))
+    assert confusion.alone == ("proerythroblast", "plasma_cell", "mitosis")
+    assert confusion.words() == ("lymphocyte", "erythroblast", "proerythroblast", "plasma_cell", "mitosis")
+    assert [confusion.column(name) for name in confusion.alone] == ["erythroblast", None, None]
+    assert only_detected(("nucleated_cell", "leukocyte"), classifier.types) == (), "the classifier names such cells"
+
+
 def test_what_is_never_adopted_is_not_reported_as_looked_for() -> None:
     from types import SimpleNamespace as Some
 

@@ -158,6 +158,74 @@ def test_a_matrix_of_another_classifier_corrects_nothing() -> None:
     assert coverage(drawn_intervals(of_another, range(20), seed=3, settings=marrow)).covered < 0.85
 
 
+WORDS = (*TYPES, "plasma_cell", "mitosis")  # the last two are the detector's own
+COLUMNS = [0, 1, 2, 3, None, None]
+
+
+def test_words_that_are_the_types_change_nothing() -> None:
+    named = spread(np.array([40, 110, 150, 200]), 30)
+    plain, given = (nested_shares(named, RIGHT, columns=columns) for columns in (None, [0, 1, 2, 3]))
+    assert np.allclose(plain.intervals, given.intervals, atol=1e-9)
+
+
+def test_what_is_kept_apart_is_not_corrected_and_the_whole_is_the_whole() -> None:
+    """The others are what they are without it; its share is its number among all true cells."""
+    numbers = np.array([40, 110, 150, 200, 60, 0])
+    named = np.zeros((40, 6))
+    for k, number in enumerate(numbers):
+        np.add.at(named, (np.random.default_rng(k).integers(0, 40, number), k), 1)
+    found = nested_shares(named, RIGHT, columns=COLUMNS)
+    others = nested_shares(named[:, :4], RIGHT)
+    assert found.estimates.sum() == pytest.approx(1)
+    assert np.allclose(found.draws.sum(axis=1), 1)
+    assert found.estimates[:4] == pytest.approx(others.estimates * 500 / 560, abs=1e-3)
+    assert found.estimates[4] == pytest.approx(60 / 560, abs=1e-3)
+    exact = stats.beta(60.5, 500.5).ppf([0.025, 0.975])
+    assert np.ptp(found.intervals[4]) == pytest.approx(np.ptp(exact), rel=0.25)
+    assert found.estimates[5] == 0
+    assert found.intervals[5, 1] < 0.02
+
+
+def test_a_finer_word_takes_its_part_of_what_was_corrected() -> None:
+    """Blasts of which 30 of 40 carry the detector's finer word: the sum is as without it."""
+    plain = spread(np.array([40, 110, 150, 200]), 30)
+    named = np.column_stack([plain, np.zeros(30)])
+    finer = np.minimum(plain[:, 0], np.where(np.arange(30) % 4, plain[:, 0], 0))
+    named[:, 0] -= finer
+    named[:, 4] = finer
+    found, whole = nested_shares(named, RIGHT, columns=[0, 1, 2, 3, 0]), nested_shares(plain, RIGHT)
+    assert found.estimates[0] + found.estimates[4] == pytest.approx(whole.estimates[0])
+    assert found.estimates[4] / (found.estimates[0] + found.estimates[4]) == pytest.approx(finer.sum() / 40)
+    both = found.of([True, False, False, False, True], [True] * 5)
+    assert both.draws.std() == pytest.approx(whole.of([True, False, False, False], [True] * 4).draws.std(), rel=0.1)
+    with pytest.raises(UsageError, match="words"):
+        nested_shares(plain, RIGHT, columns=COLUMNS)
+
+
+def _apart_covered(seed: int) -> np.ndarray:
+    """Whether the intervals of a count hold its truth: four types that a drawn matrix confuses, two kept apart."""
+    generator = np.random.default_rng([17, seed])
+    truth = generator.dirichlet(12 * np.array([0.08, 0.16, 0.26, 0.3, 0.12, 0.08]))
+    matrix = np.array([generator.dirichlet(60 * row) for row in (RIGHT + 0.2) / (RIGHT + 0.2).sum(axis=1)[:, None]])
+    fields = generator.dirichlet(60 * truth, size=40)
+    cells = np.array([generator.multinomial(13, shares) for shares in fields])
+    named = np.array([sum(generator.multinomial(row[k], matrix[k])[:4] for k in range(4)) for row in cells])
+    held_out = np.array([generator.multinomial(150, row) for row in matrix])
+    named = np.column_stack([named, cells[:, 4:]])
+    found = nested_shares(named, held_out, settings=NestedSettings(draws=300), columns=COLUMNS).intervals
+    held = (found[:, 0] <= truth) & (truth <= found[:, 1])
+    return np.where(truth >= 0.02, held, np.nan)
+
+
+def test_intervals_of_counts_with_words_kept_apart_cover() -> None:
+    """Simulated counts whose truth is known, all by one seed; some 1,000 intervals, so that 1 % is one and a half of
+    their standard errors."""
+    held = np.array([_apart_covered(seed) for seed in range(180)])
+    assert 0.93 < np.nanmean(held) < 0.98
+    assert 0.91 < np.nanmean(held[:, 4:]) < 0.99, "kept apart"
+    assert 0.91 < np.nanmean(held[:, :4]) < 0.99, "corrected"
+
+
 PLACES = np.random.default_rng(6).integers(0, 40, 500)
 CELLS = [(name, f"field {k}") for name, k in zip(np.repeat(TYPES, [40, 110, 150, 200]), PLACES, strict=True)]
 
@@ -198,6 +266,29 @@ def test_a_matrix_that_does_not_fit_is_named_and_unused(change: dict[str, object
         type(a)(**{**vars(b), "deciding": a.deciding})
         for a, b in zip(result.types, count(CELLS, specimen="marrow").types, strict=True)
     )
+
+
+def test_a_count_keeps_apart_what_the_detector_alone_names() -> None:
+    """Plasma cells stay, a stage of erythroblasts is a part of the corrected erythroblasts, mitoses lie beside."""
+    types = ("lymphocyte", "erythroblast")
+    alone = ("plasma_cell", "basophilic_erythroblast", "mitosis")
+    matrix = np.array([[180, 20, 0], [40, 160, 0]])
+    numbers = {"lymphocyte": 300, "erythroblast": 60, "basophilic_erythroblast": 60, "plasma_cell": 80, "mitosis": 20}
+    cells = [(name, f"field {k % 37}") for k, name in enumerate(n for n, k in numbers.items() for _ in range(k))]
+    given = {"source": "A", "specimen": "marrow"}
+    result = count(cells, specimen="marrow", confusion=Confusion.of(types, matrix, **given, alone=alone))
+    shares = {share.name: share.deciding for share in result.types}
+    assert sum(share.value for share in shares.values()) == pytest.approx(100)
+    assert shares["plasma_cell"].value == pytest.approx(16, abs=0.1)
+    assert (shares["plasma_cell"].method, shares["lymphocyte"].method) == ("bootstrap", "nested bootstrap")
+    assert "alone" in shares["plasma_cell"].why
+    true = np.linalg.solve(matrix[:, :2].T / 200, [300, 120]) / 5
+    assert shares["lymphocyte"].value == pytest.approx(true[0], abs=0.5)
+    assert shares["erythroblast"].value == pytest.approx(shares["basophilic_erythroblast"].value)
+    assert shares["erythroblast"].value * 2 == pytest.approx(true[1], abs=0.5)
+    assert "basophilic erythroblast" in result.decided_by
+    other = count(cells, specimen="marrow", confusion=Confusion.of(types, matrix, **given, alone=alone[1:]))
+    assert "does not have plasma_cell" in other.decided_by, "whoever named it, the matrix cannot say"
 
 
 def test_cells_outside_the_hundred_and_ratio() -> None:

@@ -167,9 +167,9 @@ def _adequacy(tally: Tally, specimen: str, evidence: Evidence, settings: CountSe
 
 def _corrected(confusion: Confusion, names: Sequence[tuple[str, str | None]], settings: CountSettings) -> Corrected:
     """The nested bootstrap over fields or tiles; over single cells where any cell has no place."""
-    types = confusion.known()[0]
+    words = confusion.words()
     places = all(place is not None for _, place in names)
-    named = by_place([(name, place if places else "all") for name, place in names], types)
+    named = by_place([(name, place if places else "all") for name, place in names], words)
     return Corrected.of(confusion, named, settings.shares, places=places)
 
 
@@ -177,7 +177,8 @@ def _decided_by(tally: Tally, confusion: Confusion | None, unit: str) -> str:
     if tally.corrected is not None and confusion is not None:
         drawn = f"{unit}s were drawn again" if tally.corrected.by_units else "single cells, too few fields, were drawn"
         source = f"{confusion.held_out} held-out cells of {confusion.source}"
-        return f"The deciding figures are corrected for the classifier's errors: {drawn}, and its errors from {source}."
+        said = f"The deciding figures are corrected for the classifier's errors: {drawn}, and its errors from {source}."
+        return said + confusion.sentence(tally.numbers)
     if confusion is not None:
         return f"Nothing is corrected for the classifier's errors, because its matrix does not hold here: {tally.why}."
     return "Errors in the naming of cells are not in the intervals: no held-out cells of a classifier were given."

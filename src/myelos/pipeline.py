@@ -94,7 +94,7 @@ def count(
     if classifier is None and synthetic:  # the shipped ones were taught on real cells
         classifier = "none"
     second = choose_classifier(classifier, model=model, specimen=specimen, device=device, threads=threads)
-    confusion = confusion_for(second, None if held_out is None else Path(held_out), specimen)
+    confusion = confusion_for(second, None if held_out is None else Path(held_out), specimen, detector.types)
     job = Job(specimen, detector, settings, workers, progress or silent, synthetic, second, confusion)
 
     looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))

@@ -6,6 +6,7 @@ images it was tested on. Whoever passes a matrix says whether it fits; what can 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from myelos import taxonomy
 from myelos.errors import UsageError
 from myelos.metrics.nested import FalseDetections, NestedShares, nested_shares
 from myelos.metrics.shares import ShareSettings
@@ -27,6 +29,8 @@ class Confusion:
 
     matrix: (T, T + 1) by true type and by named type in the order of `types`, the last column those that were missed,
     refused, or named otherwise. fits: false, for the reason in `why`, where the count is of another stain or source.
+    alone: types that the detector names and the classifier cannot. What is finer than one of `types` is a word for some
+    of its cells; the others are kept apart, and the matrix says nothing of them.
     """
 
     types: tuple[str, ...]
@@ -36,6 +40,7 @@ class Confusion:
     false_detections: FalseDetections | None = None
     fits: bool = True
     why: str = ""
+    alone: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, types: Sequence[str], matrix: ArrayLike, *, source: str, specimen: str, **other: Any) -> Confusion:
@@ -53,6 +58,7 @@ class Confusion:
         false = stored["false_detections"]
         given = None if false is None else FalseDetections(tuple(false["numbers"]), false["units"])
         rest = {key: stored[key] for key in ("source", "specimen", "fits", "why")}
+        rest["alone"] = tuple(stored.get("alone", ()))  # files of earlier versions have none
         return cls.of(stored["types"], stored["matrix"], **rest, false_detections=given)
 
     @property
@@ -65,13 +71,28 @@ class Confusion:
             return self.why or f"it was measured on {self.source}, which is another specimen, stain or source"
         if self.specimen != specimen:
             return f"it was measured on {self.specimen}, and this is {specimen}"
-        seen = {name for name, number in numbers.items() if number}
-        if seen - set(self.types):
-            return f"it does not have {', '.join(sorted(seen - set(self.types)))}"
+        named: Counter[str] = Counter()
+        for name, number in numbers.items():
+            column = self.column(name)
+            if number and column is not None:
+                named[column] += number
+        if set(named) - set(self.types):
+            return f"it does not have {', '.join(sorted(set(named) - set(self.types)))}"
         cells = dict(zip(self.types, map(sum, self.matrix), strict=True))
         frequent = FREQUENT * sum(numbers.values())
-        few = [name for name in sorted(seen) if cells[name] < (LEAST_HELD_OUT if numbers[name] >= frequent else 1)]
+        few = [name for name in sorted(named) if cells[name] < (LEAST_HELD_OUT if named[name] >= frequent else 1)]
         return f"it rests on too few held-out cells of {', '.join(few)}" if few else ""
+
+    def column(self, name: str) -> str | None:
+        """The type as which the classifier knows a cell of this name, None where it is kept apart."""
+        return taxonomy.coarsen(name, self.types) if name in self.alone else name
+
+    def sentence(self, numbers: Mapping[str, int]) -> str:
+        """On the types that the detector alone names, where it named any; numbers: cells by type."""
+        names = ", ".join(taxonomy.cell_type(name).label.lower() for name in self.alone if numbers.get(name))
+        return (
+            f" What the detector alone names ({names}) is as it says, its errors not in the intervals." if names else ""
+        )
 
     def known(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Types with held-out cells, and their matrix; what was named by another type counts with the last column."""
@@ -81,25 +102,35 @@ class Confusion:
         rest = matrix[has].sum(axis=1) - kept.sum(axis=1)
         return tuple(name for name, one in zip(self.types, has, strict=True) if one), np.column_stack([kept, rest])
 
+    def words(self) -> tuple[str, ...]:
+        """What a counted cell can be called: the known types, and what the detector alone names."""
+        return tuple(dict.fromkeys([*self.known()[0], *self.alone]))
+
 
 @dataclass(frozen=True)
 class Corrected:
-    """The nested bootstrap of one count, by the types of the matrix."""
+    """The nested bootstrap of one count, by the words of the matrix. apart: those that it says nothing of."""
 
     types: tuple[str, ...]
     shares: NestedShares
     by_units: bool  # fields or tiles were drawn again, else single cells
+    apart: frozenset[str] = frozenset()
 
     @classmethod
     def of(
         cls, confusion: Confusion, named: NDArray[np.float64], settings: ShareSettings, *, places: bool
     ) -> Corrected:
-        """named: (U, T) numbers by unit and type of `confusion.known()`, one row where cells have no place."""
+        """named: (U, W) numbers by unit and word of `confusion.words()`, one row where cells have no place."""
         types, matrix = confusion.known()
         enough = places and len(named) >= max(settings.minimum_units, 3)
         false = confusion.false_detections if places else None
         if false is not None:
             every = dict(zip(confusion.types, false.numbers, strict=True))
             false = FalseDetections(tuple(every[name] for name in types), false.units)
-        found = nested_shares(named, matrix, false, settings.nested, seed=settings.seed, singly=not enough)
-        return cls(types, found, enough)
+        words = confusion.words()
+        at = [types.index(own) if (own := confusion.column(name)) in types else None for name in words]
+        columns = None if words == types else at
+        found = nested_shares(
+            named, matrix, false, settings.nested, seed=settings.seed, singly=not enough, columns=columns
+        )
+        return cls(words, found, enough, frozenset(n for n, c in zip(words, at, strict=True) if c is None))

@@ -14,6 +14,11 @@ likelihood under numbers ≥ 0, found by expectation maximisation (Richardson 19
 of the Royal Statistical Society B 55:569). The inverse of the matrix would answer with negative percentages and with
 errors that explode where two types are often confused. The other direction, P(truth | named) from held-out cells, is
 simpler and wrong: it holds for the composition of the held-out cells and pulls every count towards it.
+
+Words that the matrix does not have. A cell that somebody else named, and the classifier cannot, is kept apart: with n_j
+Poisson(Σ_i λ_i m_ij) for the others and n_k Poisson(λ_k) for it, the likelihood is a product, so λ follows from the
+others alone, λ_k = n_k, and the share is λ_k ÷ (Σ λ_i + Σ λ_k), drawn with the same fields. A finer word for a cell of
+column j takes the part n_s ÷ n_j of λ_j. Nobody measured how often either word is wrong; neither interval knows.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from myelos.errors import UsageError
+from myelos.metrics.words import words_of
 
 FloatArray = NDArray[np.float64]
 _TINY = 1e-12
@@ -98,18 +104,25 @@ def nested_shares(
     *,
     seed: int = 0,
     singly: bool = False,
+    columns: Sequence[int | None] | None = None,
 ) -> NestedShares:
     """True shares of T types, with intervals, from what a classifier named.
 
     named: (U, T) numbers by unit and named type. confusion: (T, T + 1) held-out cells by true type and by named type,
     the last column those that were missed or refused. singly: every cell is drawn by itself, as where units are unknown
-    or fewer than three. The same rows and seed give the same draws. Raises UsageError where the shapes do not fit or a
-    type has no held-out cell.
+    or fewer than three. columns: where `named` is (U, W) by words that are not the types, the column of each, None for
+    a word kept apart; shares are then of the W words. The same rows and seed give the same draws. Raises UsageError
+    where the shapes do not fit or a type has no held-out cell.
     """
     settings = settings or NestedSettings()
-    numbers, matrix = _checked(named, confusion, settings)
+    counted = np.asarray(named, dtype=float)
+    words = None if columns is None else words_of(columns, len(np.asarray(confusion)))
+    if words and counted.shape[-1] != len(words.apart):
+        raise UsageError(f"{len(words.apart)} words do not fit numbers of shape {counted.shape}")
+    numbers, matrix = _checked(words.gathered(counted) if words else counted, confusion, settings)
     generator = np.random.default_rng(seed)
-    totals, exposure = _drawn_numbers(numbers, settings, generator, singly=singly)
+    said, exposure = _drawn_numbers(counted, settings, generator, singly=singly)
+    totals = words.gathered(said) if words else said
     rates, rate = _drawn_rates(false_detections, numbers.shape[1], settings, generator)
     rows = matrix + _prior(matrix.shape, settings)
     mean = rows / rows.sum(axis=1, keepdims=True)
@@ -118,6 +131,10 @@ def nested_shares(
     drawn_rows /= drawn_rows.sum(axis=2, keepdims=True)
     draws = compose(totals, drawn_rows, background=rates * exposure[:, None], start=point, settings=settings)
     sampling = compose(totals, mean, background=rate * exposure[:, None], start=point, settings=settings)
+    if words:
+        draws, sampling, point = (
+            words.dealt(*pair) for pair in ((draws, said), (sampling, said), (point, counted.sum(axis=0)))
+        )
     shares, estimates = shares_of(draws), shares_of(point)
     drawn_units = float("inf") if singly or len(numbers) < 3 else float(len(numbers))
     moved = centred(shares, estimates, drawn_units, settings.level)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from myelos.metrics.confusion import Corrected
 
 NESTED, BY_UNITS, EXACT = "nested bootstrap", "bootstrap", "exact binomial"
+SINGLY = "Jeffreys posterior"  # single cells drawn again
+_ALONE = "the detector alone names this type: its errors are not in the interval"
 
 FloatArray = NDArray[np.float64]
 
@@ -134,12 +136,19 @@ class Tally:
         part = self.part(group)
         if part is not None:
             between = interval_of(part.draws, np.asarray(part.estimate), self.settings.level)
-            return Deciding(100 * part.estimate, 100 * float(between[0]), 100 * float(between[1]), NESTED, self.why)
+            method, why = self._method(group)
+            return Deciding(100 * part.estimate, 100 * float(between[0]), 100 * float(between[1]), method, why)
         why = "the classifier's held-out cells have none of this type" if self.corrected else self.why
         if again is not None:
             return Deciding(percent, *again, BY_UNITS, why)
         few = "too few cells or fields to draw fields again"
         return Deciding(percent, *exact, EXACT, f"{why}; {few}" if why else few)
+
+    def _method(self, group: Collection[str]) -> tuple[str, str]:
+        """How a corrected share was made, and why so; the matrix says nothing of what is kept apart."""
+        if self.corrected is None or not self.corrected.apart.issuperset(set(group) & set(self.corrected.types)):
+            return NESTED, self.why
+        return BY_UNITS if self.corrected.by_units else SINGLY, _ALONE
 
 
 def by_place(cells: Sequence[tuple[str, str | None]], inside: Sequence[str]) -> FloatArray:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from myelos import taxonomy
 from myelos.errors import InputError, UsageError
 from myelos.metrics.confusion import Confusion
 from myelos.models.types import Classifier
@@ -13,8 +17,10 @@ from myelos.models.types import Classifier
 REMEDY = "Make it with: myelos evaluate classifier --data YOUR_CELLS --model NAME --json > held-out.json"
 
 
-def confusion_for(classifier: Classifier | None, held_out: Path | None, specimen: str) -> Confusion | None:
-    """The matrix that the deciding interval draws from.
+def confusion_for(
+    classifier: Classifier | None, held_out: Path | None, specimen: str, detected: Sequence[str] = ()
+) -> Confusion | None:
+    """The matrix that the deciding interval draws from. detected: the types of the detector.
 
     held_out: JSON of `evaluate classifier` with the same model on cells of the laboratory's own stain and camera, never
     trained on. Without it the matrix of the model's card is shown not to fit: it was measured on another source.
@@ -27,7 +33,7 @@ def confusion_for(classifier: Classifier | None, held_out: Path | None, specimen
             raise UsageError("--held-out needs a classifier", remedy="Leave out --classifier none")
         return None
     if held_out is not None:
-        confusion = _from_file(classifier, held_out, specimen)
+        confusion = _from_file(classifier, held_out, specimen, detected)
         classifier.decides = True
         return confusion
     card = getattr(classifier, "card", None)
@@ -35,14 +41,14 @@ def confusion_for(classifier: Classifier | None, held_out: Path | None, specimen
         return None
     source, figures = next(iter(card.metrics.items()))
     why = f"the classifier's held-out cells are of {source}, another stain and camera; --held-out takes your own"
-    return _matrix(figures, source, card.specimen, fits=False, why=why)
+    return _matrix(figures, classifier, source, card.specimen, detected, fits=False, why=why)
 
 
-def _from_file(classifier: Classifier, path: Path, specimen: str) -> Confusion:
+def _from_file(classifier: Classifier, path: Path, specimen: str, detected: Sequence[str]) -> Confusion:
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
         given = figures["model"]
-        confusion = _matrix(figures, path.stem, specimen)
+        confusion = _matrix(figures, classifier, path.stem, specimen, detected)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds no figures of held-out cells", why=str(error), remedy=REMEDY) from error
     if given != classifier.name:
@@ -52,6 +58,37 @@ def _from_file(classifier: Classifier, path: Path, specimen: str) -> Confusion:
     return confusion
 
 
-def _matrix(figures: dict[str, Any], source: str, specimen: str, **word: Any) -> Confusion:
-    stored = figures["confusion"]
-    return Confusion.of(stored["classes"], stored["matrix"], source=source, specimen=specimen, **word)
+def _matrix(
+    figures: dict[str, Any],
+    classifier: Classifier,
+    source: str,
+    specimen: str,
+    detected: Sequence[str],
+    **word: Any,
+) -> Confusion:
+    """The stored matrix over what the classifier can say.
+
+    A class finer than one of its types belongs to that. Held-out cells of a class that it cannot name at all are left
+    out: no answer of its tells how many such cells there are.
+    """
+    classes, stored = figures["confusion"]["classes"], np.array(figures["confusion"]["matrix"])
+    known = [_said(name, classifier.types) for name in classes]
+    types = list(dict.fromkeys(name for name in known if name))
+    onto = np.array([[name == own for own in types] for name in known], dtype=int).reshape(len(classes), -1)
+    matrix = onto.T @ stored[:, :-1] @ onto
+    rest = onto.T @ stored.sum(axis=1) - matrix.sum(axis=1)
+    alone = only_detected(detected, classifier.types)
+    return Confusion.of(types, np.column_stack([matrix, rest]), source=source, specimen=specimen, alone=alone, **word)
+
+
+def _said(name: str, types: Sequence[str]) -> str | None:
+    """A class as the classifier names its cells; None where it has no word for them."""
+    coarser = any(name in taxonomy.ancestors(own) for own in types)
+    return taxonomy.coarsen(name, types) or (name if coarser else None)
+
+
+def only_detected(detected: Sequence[str], types: Sequence[str]) -> tuple[str, ...]:
+    """Types of the detector that stay its own where the classifier decides: unknown to it, or finer than its words."""
+    return tuple(
+        name for name in detected if name not in types and not any(name in taxonomy.ancestors(t) for t in types)
+    )
