@@ -64,6 +64,7 @@ def count(
     flat_field: bool = True,
     white_point: bool = True,
     common_scale: bool = True,
+    match_stain: bool = True,
     synthetic: bool = False,
     progress: Progress | None = None,
 ) -> CountResult:
@@ -74,8 +75,9 @@ def count(
     tells them apart; a slide is a count by itself. cells: of a slide, how many to find, or "all". model: the name of
     a shipped model, a file, or any `Detector`. classifier: who gives the second opinion on each cell, "none" for
     nobody; without it the shipped one of the specimen where no `model` is given. held_out: its figures on your own
-    held-out cells (JSON of `evaluate classifier`), from which the deciding intervals know its errors. synthetic: the
-    images are, and the report says so.
+    held-out cells (JSON of `evaluate classifier`), from which the deciding intervals know its errors. match_stain:
+    cells are brought to the stain of the classifier's training cells before it is asked. synthetic: the images are,
+    and the report says so.
 
     Raises UsageError for wrong options, ResultError where `out` holds a result and `overwrite` is false, InputError
     where nothing can be counted.
@@ -86,7 +88,9 @@ def count(
         counted = report_elsewhere(made, Path(out), specimen=specimen, overwrite=overwrite)
         return CountResult(Path(out), (SmearResult(DEFAULT, Path(out), counted, ()),))
     appearance = AppearanceSettings(flat_field=flat_field, white_point=white_point)
-    settings = read_settings(appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force)
+    settings = read_settings(
+        appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force, match_stain=match_stain
+    )
     smear_of, paths = grouping(smear_by), find(as_list(inputs))
     tables.refuse_finished(Path(out), overwrite=overwrite)
     workers = worker_threads(threads)
@@ -211,6 +215,7 @@ def detect(
     flat_field: bool = True,
     white_point: bool = True,
     common_scale: bool = True,
+    match_stain: bool = True,
     progress: Progress | None = None,
 ) -> CountResult:
     """Find and name cells without counting them: the same tables as `count`, without a report."""
@@ -219,7 +224,9 @@ def detect(
     if specimen is not None:
         check_specimen(specimen)
     appearance = AppearanceSettings(flat_field=flat_field, white_point=white_point)
-    settings = read_settings(appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force)
+    settings = read_settings(
+        appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force, match_stain=match_stain
+    )
     folder, paths, workers = Path(out), find(as_list(inputs)), worker_threads(threads)
     tables.refuse_finished(folder, overwrite=overwrite)
     detector = choose_detector(model or str(specimen), device=device, threads=threads)

@@ -50,6 +50,9 @@ Stitch = Annotated[
 FlatField = Annotated[bool, typer.Option(help="Even out uneven light across a field before the model sees it.")]
 WhitePoint = Annotated[bool, typer.Option(help="Bring the background to white before the model sees it.")]
 CommonScale = Annotated[bool, typer.Option(help="Bring images to the µm per pixel that the model was trained at.")]
+MatchStain = Annotated[
+    bool, typer.Option(help="Bring cells to the stain that the classifier was taught before it is asked about them.")
+]
 Device = Annotated[str, typer.Option(help="cpu, or cuda where PyTorch is installed.")]
 TrainingDevice = Annotated[str, typer.Option(help="cpu; cuda for all GPUs that PyTorch sees, cuda:1 for that one.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a result that is there.")]

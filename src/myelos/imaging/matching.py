@@ -8,8 +8,9 @@ the extremes that Macenko's method finds are no stains, and matching them one by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,6 +42,15 @@ class Look:
 
     white: NDArray[np.float64]
     moments: NDArray[np.float64]
+
+    def as_dict(self) -> dict[str, list[Any]]:
+        """Twelve rounded numbers, as a model's card holds them."""
+        return {"white": np.round(self.white, 1).tolist(), "moments": np.round(self.moments, 5).tolist()}
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Look:
+        """Back from `as_dict`."""
+        return cls(np.array(stored["white"], float), np.array(stored["moments"], float))
 
 
 def white_of(rgb: Image) -> NDArray[np.float64] | None:
@@ -114,6 +124,12 @@ def transport(own: Look, like: Look, most: float = 3.0) -> NDArray[np.float64]:
     root, inverse = _power(own.moments, 0.5), _power(own.moments, -0.5)
     values, vectors = np.linalg.eigh(inverse @ _power(root @ like.moments @ root, 0.5) @ inverse)
     return (vectors * np.clip(values, 1 / most, most)) @ vectors.T
+
+
+def apart(own: Look, like: Look) -> float:
+    """How far two looks lie apart: length of the logarithms of the factors by which colours would be stretched."""
+    values = np.linalg.eigvalsh(transport(own, like, np.inf))
+    return float(np.linalg.norm(np.log(np.maximum(values, 1e-9))))
 
 
 def _power(matrix: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:

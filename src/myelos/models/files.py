@@ -35,7 +35,9 @@ class ModelCard:
     sources with licence and number of images. metrics: held-out figures with what they were measured on. text: the card
     for people. temperature, views: of a classifier, what its logits are divided by, and the poses it averages over.
     question: what a model of that kind answers with yes or no, a name of `classification.questions`; its threshold is
-    the probability from which it says yes.
+    the probability from which it says yes. looks: of a classifier, training source → `imaging.matching.Look` of its
+    cells as a dictionary. int8: of a classifier, what was measured of `eight_bit` beside it (see
+    `training.eight_bit`), with its `sha256`, and in `default` whether it runs unless the precise way is asked for.
     """
 
     name: str
@@ -58,12 +60,24 @@ class ModelCard:
     temperature: float = 1.0
     views: int = 1
     question: str = ""
+    looks: Mapping[str, Any] = field(default_factory=dict)
+    int8: Mapping[str, Any] = field(default_factory=dict)
     path: Path = field(default=Path(), compare=False)
 
     @property
     def graph(self) -> Path:
         """The ONNX file beside the weights."""
         return self.path.with_suffix(".onnx")
+
+    @property
+    def eight_bit(self) -> Path:
+        """The same graph in eight-bit whole numbers, where there is one."""
+        return self.path.with_suffix(".int8.onnx")
+
+    @property
+    def runs_in(self) -> str:
+        """What runs on CPUs unless the precise way is asked for: int8 or f32."""
+        return "int8" if self.int8.get("default") and self.eight_bit.is_file() else "f32"
 
     def to_json(self) -> str:
         content = asdict(self)
@@ -136,6 +150,18 @@ def _header(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} does not exist") from None
     except (struct.error, ValueError) as error:
         raise ModelError(f"{path.name} is damaged or no safetensors file", why=str(error)) from error
+
+
+def rewrite_card(path: Path, card: ModelCard) -> None:
+    """Replace the card of a model file, every byte of its weights as it was; appears whole or not at all."""
+    from myelos.tables import write_bytes
+
+    header, content = _header(path), path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header["__metadata__"] = {**header.get("__metadata__", {}), "myelos": card.to_json()}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format wants its tensors aligned
+    write_bytes(path, struct.pack("<Q", len(text)) + text + content[8 + length :])
 
 
 def tensors(path: Path) -> dict[str, NDArray[Any]]:

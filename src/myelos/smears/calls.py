@@ -12,7 +12,7 @@ from myelos.imaging.appearance import AppearanceSettings
 from myelos.models.types import Classifier, Detector
 from myelos.smears.inputs import DEFAULT, SetAside
 from myelos.smears.looking import Look
-from myelos.smears.rows import ReadSettings
+from myelos.smears.rows import ReadSettings, StainSettings
 
 Inputs = str | Path | Sequence[str | Path]
 DEFAULT_CELLS = {"marrow": 500, "blood": 200}  # of a slide; the hundred of a blood count is read twice over
@@ -58,6 +58,7 @@ def read_settings(
     stitch: str,
     common_scale: bool,
     force: bool,
+    match_stain: bool,
 ) -> ReadSettings:
     """How the images of a call are read; where no specimen is stated, as many cells as of marrow."""
     return ReadSettings(
@@ -66,6 +67,7 @@ def read_settings(
         common_scale=common_scale,
         cells=number_of_cells(cells, specimen or "marrow"),
         force=force,
+        stain=StainSettings(match=match_stain),
     )
 
 

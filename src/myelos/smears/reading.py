@@ -17,7 +17,8 @@ from myelos.smears.inputs import SetAside
 from myelos.smears.looking import Look, read_whole
 from myelos.smears.rows import Image, Reading, ReadSettings, around, cell_rows, cut, jpeg, png, tile_plan, tile_rows
 from myelos.smears.second_look import in_company, second_look
-from myelos.smears.second_opinion import from_field, scale_for, with_second_opinion
+from myelos.smears.second_opinion import from_field, scale_for
+from myelos.smears.staining import SmearOpinion, Windows
 from myelos.smears.whole_slides import read_slide
 
 
@@ -30,23 +31,26 @@ def read_all(
     step: Callable[[], None],
     classifier: Classifier | None = None,
 ) -> Iterator[Reading | SetAside]:
-    """Every image of a smear, fields before slides, each in the order of `looks`.
+    """Every image of a smear, fields before slides, each in the order of `looks` but for those set aside.
 
     classifier: gives a second opinion on the cells of images that it fits.
     """
     looks = in_company(looks, settings.second_look)
     fields = [look for look in looks if not look.by_tiles]
     loaded = ahead(lambda look: _tried(_load, look, detector, settings), fields, threads=threads, depth=4 + threads)
+    opinion = SmearOpinion(classifier, settings.stain) if classifier is not None else None
     for group in batches(loaded, 4):  # a few fields at a time keep every core of the detector busy
         good = [item for item in group if isinstance(item, _Field)]
         found = dict(zip((item.look.slide_id for item in good), _detect_fields(good, detector, settings), strict=True))
         for item in group:
             step()
-            yield (
-                _tried(_finish_field, item.look, item, found[item.look.slide_id], detector, settings, classifier)
-                if isinstance(item, _Field)
-                else item
-            )
+            if isinstance(item, _Field):
+                item = _tried(_finish_field, item.look, item, found[item.look.slide_id], detector, settings, classifier)
+            if isinstance(item, SetAside):
+                yield item
+            else:
+                yield from opinion.add(*item) if opinion else [item[0]]
+    yield from opinion.rest() if opinion else ()
     for look in looks:
         if look.by_tiles:
             yield _tried(
@@ -99,25 +103,18 @@ def _finish_field(
     detector: Detector,
     settings: ReadSettings,
     classifier: Classifier | None,
-) -> Reading:
+) -> tuple[Reading, Windows]:
+    """What was detected, and what a classifier is to see of it."""
     look = second_look(look, found.cells, settings.second_look, force=settings.force)
     cells, opinions = cell_rows(look, found.cells, detector)
     mpp = scale_for(classifier, look, settings)
+    windows: dict[str, Image] = {}
     if classifier is not None and cells and mpp:
-        cut_out = from_field(normalise(item.rgb, settings.appearance), mpp, classifier)
-        cells, opinions = with_second_opinion(cells, opinions, cut_out, classifier)
+        show = from_field(normalise(item.rgb, settings.appearance), mpp, classifier)
+        windows = {row["cell_id"]: image for row in cells if (image := show(row)) is not None}
     crops = {row["cell_id"]: png(cut(item.rgb, around(row, settings))) for row in cells}
     sharp = {tile.index: sharpness(tile.cut(item.prepared), detector.mpp) for tile in item.tiles}
     scale = min(1.0, settings.picture / max(item.rgb.shape[:2]))
     tiles = tile_rows(look, found, sharp, None)
-    return Reading(
-        look,
-        cells,
-        opinions,
-        tiles,
-        [],
-        crops,
-        jpeg(item.rgb, scale),
-        scale,
-        area=look.width * look.height,
-    )
+    area = look.width * look.height
+    return Reading(look, cells, opinions, tiles, [], crops, jpeg(item.rgb, scale), scale, area=area), windows

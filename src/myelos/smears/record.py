@@ -192,6 +192,7 @@ def manifest(
         "set_aside": dict(sorted(Counter(item.reason for item in aside).items())),
         "models": [model_entry(model) for model in job.models],
         "rule": RULE if job.classifier is None else SECOND_RULE,
+        "stain_matched": sum(reading.stain_matched for reading in readings),
         "settings": dataclasses.asdict(job.settings),
         "versions": versions(),
         "seconds": round(seconds, 3),

@@ -24,6 +24,16 @@ from myelos.smears.second_look import SecondLookSettings
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
 
 
+@dataclass(frozen=True, slots=True)
+class StainSettings:
+    """match: whether cells are brought to the stain of the classifier's training cells before it is asked. cells: so
+    many tell the stain of a smear; fewest: below this nothing is matched, because few cells tell their types, too."""
+
+    match: bool = True
+    cells: int = 200
+    fewest: int = 20
+
+
 @dataclass(frozen=True)
 class ReadSettings:
     """How images are read. cells: of a slide, how many to find before reading ends, None for all; fields are always
@@ -36,6 +46,7 @@ class ReadSettings:
     appearance: AppearanceSettings = field(default_factory=AppearanceSettings)
     regions: RegionSettings = field(default_factory=RegionSettings)
     second_look: SecondLookSettings = field(default_factory=SecondLookSettings)
+    stain: StainSettings = field(default_factory=StainSettings)
     common_scale: bool = True
     cells: int | None = 500
     margin: float = 0.2
@@ -62,6 +73,7 @@ class Reading:
     picture_scale: float
     area: float  # level-0 pixels that were read
     partial: bool = False
+    stain_matched: bool = False  # its cells were brought to the stain that the classifier was taught
 
     @property
     def area_mm2(self) -> float | None:

@@ -24,6 +24,7 @@ from myelos.smears.looking import Look, judged, no_smear
 from myelos.smears.rows import Image, Reading, ReadSettings, around, cell_rows, chosen, jpeg, png, tile_plan, tile_rows
 from myelos.smears.second_look import second_look
 from myelos.smears.second_opinion import from_slide, scale_for, with_second_opinion
+from myelos.smears.staining import stain_of_slide
 
 
 def read_slide(
@@ -53,11 +54,14 @@ def read_slide(
             reader, tiles, detector, settings=settings.detection, threads=threads, enough=lambda number: number >= goal
         )
         look = second_look(look, found.cells, settings.second_look, force=settings.force)
-        rows = cell_rows(look, found.cells, detector)
+        rows, stain = cell_rows(look, found.cells, detector), None
         mpp = scale_for(classifier, look, settings)
         if classifier is not None and mpp:
-            rows = with_second_opinion(*rows, from_slide(reader.lit, slide, mpp, classifier), classifier)
-        return _finish_slide(look, slide, area, found, reader.sharp, rows, settings)
+            cut = from_slide(reader.lit, slide, mpp, classifier)
+            stain = stain_of_slide(rows[0], cut, classifier, settings.stain)
+            rows = with_second_opinion(*rows, stain.brought(cut) if stain else cut, classifier)
+        read = _finish_slide(look, slide, area, found, reader.sharp, rows, settings)
+        return replace(read, stain_matched=stain is not None)
 
 
 def tiles_to_read(look: Look, area: Readable, detector: Detector, settings: ReadSettings) -> list[Tile]:

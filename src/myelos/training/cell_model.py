@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from myelos import __version__
 from myelos.classification.asking import question_figures
 from myelos.classification.evaluate import figures
+from myelos.classification.looks import few_of_each, looks_of_crops
 from myelos.classification.questions import question
 from myelos.datasets.cells import CellRecord
 from myelos.imaging.crops import views
@@ -83,9 +84,15 @@ def _card(
         temperature=temperature,
         views=recipe.views,
         question=recipe.question,
+        looks=_looks(crops["train"], recipe.side),
     )
     text = question_card_text if recipe.question else cell_card_text
     return replace(card, text=text(card, recipe.remarks))
+
+
+def _looks(crops: Sequence[Crop], side: int) -> dict[str, dict[str, Any]]:
+    few = few_of_each([crop.source for crop in crops])
+    return looks_of_crops({source: [plain(crops[i], side) for i in numbers] for source, numbers in few.items()})
 
 
 def _figures(
