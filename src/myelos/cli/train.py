@@ -72,6 +72,7 @@ def add(app: typer.Typer) -> None:
     family.callback()(lambda: None)
     family.command(epilog=EPILOG)(detector)
     family.command(epilog=train_cells.EPILOG)(train_cells.classifier)
+    family.command(epilog=train_cells.LOOKS)(train_cells.looks)
     app.add_typer(family, name="train")
 
 

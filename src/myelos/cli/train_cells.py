@@ -28,6 +28,9 @@ myelos train classifier --recipe cells-blood --data pbc_dib_cells --data chula_w
 """
 
 
+LOOKS = "Example: myelos train looks runs/cells-marrow.safetensors --data mll_bone_marrow_cells --data pbc_dib_cells"
+
+
 Cells = Annotated[
     list[Path], typer.Option(help="Folder of images of single cells, or of annotated fields; may be repeated.")
 ]
@@ -105,6 +108,26 @@ def classifier(
             progress=told(progress),
         )
     say(trained, out, as_json=as_json)
+
+
+def looks(
+    model: Annotated[Path, typer.Argument(help="A classifier's .safetensors file; its weights stay as they are.")],
+    data: Cells,
+    mpp: Mpp = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Write into the card of a classifier how its training cells look: counts bring cells to that stain.
+
+    A training writes it by itself; this is for models that are there. Pass the folders that it was trained on.
+    """
+    from myelos.classification.looks import add_looks
+
+    common.check_mpp(mpp)
+    found = add_looks(model, data, mpp=mpp)
+    if as_json:
+        common.print_json({"model": str(model), "looks": found})
+    else:
+        typer.echo(f"{model}: the looks of {', '.join(sorted(found))}")
 
 
 def _asking(
