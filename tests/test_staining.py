@@ -13,13 +13,16 @@ import pytest
 
 from fake_detector import BlobDetector
 from myelos import pipeline
+from myelos.classification.evaluate import taught
+from myelos.classification.judging import JudgedCells, judge
 from myelos.classification.looks import add_looks, few_of_each, looks_of_crops
 from myelos.errors import UsageError
 from myelos.imaging.matching import Look, apart, look_of
 from myelos.models import available
 from myelos.models.files import WEIGHTS, read_card, sha256
+from myelos.smears.held_out import matched_as_measured
 from myelos.smears.rows import StainSettings
-from myelos.smears.staining import SmearOpinion, Stain, stain_of_slide, taught
+from myelos.smears.staining import SmearOpinion, Stain, stain_of_slide
 from myelos.tables import read_run, read_table
 
 SIDE = 64
@@ -158,3 +161,26 @@ def test_the_looks_of_training_cells_are_written_into_a_card(tmp_path: Path, dat
     assert set(found) == {cells.name}
     assert again.types == card.types
     assert sha256(again.graph) == card.onnx_sha256
+
+
+def test_cells_are_matched_as_when_the_errors_were_measured(tmp_path: Path) -> None:
+    path = tmp_path / "held-out.json"
+    for stored, expected in (('{"stain_matched": true}', True), ('{"stain_matched": false}', False), ("{}", False)):
+        path.write_text(stored)
+        assert matched_as_measured(not expected, path) is expected
+    assert matched_as_measured(True, None)
+    assert not matched_as_measured(True, tmp_path / "none.json")
+
+
+def test_evaluate_matches_as_a_count_does(tmp_path: Path) -> None:
+    for kind in ("neutrophil", "lymphocyte"):
+        (tmp_path / "cells" / kind).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "cells" / kind / "1.png"), crop(PALE + 0.1 * (kind == "lymphocyte"))[..., ::-1])
+    classifier = Shown(looks())
+    cells = JudgedCells((tmp_path / "cells",), mpp=0.25, match_stain=True)
+    assert judge(cells, classifier)["stain_matched"] is True
+    assert all(image.min() < crop(PALE).min() - 20 for image in classifier.crops), "darker, as what it was taught"
+    with pytest.raises(UsageError, match="does not say"):
+        judge(cells, Shown())
+    with pytest.raises(UsageError, match="another"):
+        judge(replace(cells, stain_like=(tmp_path,)), classifier)

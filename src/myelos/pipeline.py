@@ -33,7 +33,7 @@ from myelos.smears.calls import (
     nothing_left,
     read_settings,
 )
-from myelos.smears.held_out import confusion_for
+from myelos.smears.held_out import confusion_for, matched_as_measured
 from myelos.smears.inputs import DEFAULT, SetAside, find, folder_names, grouping
 from myelos.smears.job import Job, Progress, silent
 from myelos.smears.looking import Look, look_at, with_scale, with_working_scale
@@ -59,6 +59,7 @@ def count(
     cells: int | str | None = None,
     threads: int | None = None,
     device: str = "cpu",
+    precise: bool = False,
     overwrite: bool = False,
     force: bool = False,
     flat_field: bool = True,
@@ -76,7 +77,8 @@ def count(
     a shipped model, a file, or any `Detector`. classifier: who gives the second opinion on each cell, "none" for
     nobody; without it the shipped one of the specimen where no `model` is given. held_out: its figures on your own
     held-out cells (JSON of `evaluate classifier`), from which the deciding intervals know its errors. match_stain:
-    cells are brought to the stain of the classifier's training cells before it is asked. synthetic: the images are,
+    cells are brought to the stain of the classifier's training cells before it is asked; with held_out they are as when
+    that was measured. synthetic: the images are,
     and the report says so.
 
     Raises UsageError for wrong options, ResultError where `out` holds a result and `overwrite` is false, InputError
@@ -88,8 +90,9 @@ def count(
         counted = report_elsewhere(made, Path(out), specimen=specimen, overwrite=overwrite)
         return CountResult(Path(out), (SmearResult(DEFAULT, Path(out), counted, ()),))
     appearance = AppearanceSettings(flat_field=flat_field, white_point=white_point)
+    matches = matched_as_measured(match_stain, held_out)
     settings = read_settings(
-        appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force, match_stain=match_stain
+        appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force, match_stain=matches
     )
     smear_of, paths = grouping(smear_by), find(as_list(inputs))
     tables.refuse_finished(Path(out), overwrite=overwrite)
@@ -97,7 +100,9 @@ def count(
     detector = choose_detector(model or specimen, device=device, threads=threads)
     if classifier is None and synthetic:  # the shipped ones were taught on real cells
         classifier = "none"
-    second = choose_classifier(classifier, model=model, specimen=specimen, device=device, threads=threads)
+    second = choose_classifier(
+        classifier, model=model, specimen=specimen, device=device, threads=threads, precise=precise
+    )
     confusion = confusion_for(second, None if held_out is None else Path(held_out), specimen, detector.types)
     job = Job(specimen, detector, settings, workers, progress or silent, synthetic, second, confusion)
 
@@ -210,6 +215,7 @@ def detect(
     cells: int | str | None = "all",
     threads: int | None = None,
     device: str = "cpu",
+    precise: bool = False,
     overwrite: bool = False,
     force: bool = False,
     flat_field: bool = True,
@@ -230,7 +236,9 @@ def detect(
     folder, paths, workers = Path(out), find(as_list(inputs)), worker_threads(threads)
     tables.refuse_finished(folder, overwrite=overwrite)
     detector = choose_detector(model or str(specimen), device=device, threads=threads)
-    second = choose_classifier(classifier, model=model, specimen=specimen, device=device, threads=threads)
+    second = choose_classifier(
+        classifier, model=model, specimen=specimen, device=device, threads=threads, precise=precise
+    )
     job = Job(specimen, detector, settings, workers, progress or silent, classifier=second)
     looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))
     begun = time.monotonic()

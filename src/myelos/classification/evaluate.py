@@ -18,7 +18,7 @@ from myelos.detection.prepare import POOLED, read_rgb, spread
 from myelos.errors import InputError, UsageError
 from myelos.imaging.appearance import AppearanceSettings, normalise
 from myelos.imaging.crops import Image, cell_window, window
-from myelos.imaging.matching import Look, look_of, matched
+from myelos.imaging.matching import Look, look_of, matched, nearest
 from myelos.imaging.scale import estimate_mpp
 from myelos.metrics.agreement import cohen_kappa, confusion_matrix
 from myelos.metrics.calibration import expected_calibration_error
@@ -66,24 +66,25 @@ def predictions(
     classifier: Classifier,
     *,
     mpp: float | None = None,
-    like: Look | None = None,
+    like: Look | Sequence[Look] | None = None,
     progress: Callable[[int, int], None] | None = None,
     batch: int = 64,
 ) -> tuple[NDArray[np.float32], list[int], Aside]:
     """(N, T) probabilities of the records that can be read, their indices, and the others with their reasons.
 
     mpp: µm/px of records that do not say it; where that is unknown too, it is taken from their red cells. like: the
-    look whose stain the cells of each source are brought to, such as `look_of_cells` of a classifier's training cells.
+    look whose stain the cells of each source are brought to, the nearest where there are several, such as `taught`.
     """
     rows, kept, aside = [], [], []
     waiting: list[Image] = []
     scales = scales_of(records, mpp)
     cut = partial(_cut, scales=scales, classifier=classifier)
-    looks = _looks(records, cut) if like else {}
+    pairs = _pairs(records, cut, (like,) if isinstance(like, Look) else like or ())
     for index, record in enumerate(records):
         try:
             crop = cut(record)
-            waiting.append(matched(crop, looks[record.source], like, background=False) if like else crop)
+            pair = pairs.get(record.source)
+            waiting.append(matched(crop, *pair, background=False) if pair else crop)
             kept.append(index)
         except (InputError, cv2.error) as error:
             aside.append({"file": record.path.name, "reason": str(error)})
@@ -94,6 +95,12 @@ def predictions(
             progress(index + 1, len(records))
     empty = np.zeros((0, len(classifier.types)), np.float32)
     return (np.concatenate(rows) if rows else empty), kept, aside
+
+
+def taught(classifier: Classifier) -> tuple[Look, ...]:
+    """The looks of the cells that the classifier learned from, source by source; none where no card says them."""
+    card = getattr(classifier, "card", None)
+    return () if card is None else tuple(Look.of(card.looks[source]) for source in sorted(card.looks))
 
 
 def look_of_cells(records: Sequence[CellRecord], classifier: Classifier, *, mpp: float | None = None) -> Look:
@@ -107,11 +114,15 @@ def _cut(record: CellRecord, *, scales: Mapping[str, float], classifier: Classif
     return crop_of(record, mpp=own, to_mpp=classifier.mpp, side=classifier.side)
 
 
-def _looks(records: Sequence[CellRecord], cut: Callable[[CellRecord], Image]) -> dict[str, Look]:
+def _pairs(
+    records: Sequence[CellRecord], cut: Callable[[CellRecord], Image], looks: Sequence[Look]
+) -> dict[str, tuple[Look, Look]]:
+    """Source → its look and the one that its cells are brought to; nothing without looks."""
     sources: dict[str, list[CellRecord]] = {}
-    for record in records:
+    for record in records if looks else ():
         sources.setdefault(record.source, []).append(record)
-    return {source: _look(spread(own, _LOOKED_AT), cut) for source, own in sources.items()}
+    own = {source: _look(spread(cells, _LOOKED_AT), cut) for source, cells in sources.items()}
+    return {source: (look, nearest(look, looks)) for source, look in own.items()}
 
 
 def _look(records: Sequence[CellRecord], cut: Callable[[CellRecord], Image]) -> Look:

@@ -12,7 +12,7 @@ import numpy as np
 
 from myelos import taxonomy
 from myelos.classification.asking import judge_question
-from myelos.classification.evaluate import Aside, figures, look_of_cells, predictions, scheme_classes
+from myelos.classification.evaluate import Aside, figures, look_of_cells, predictions, scheme_classes, taught
 from myelos.classification.questions import Question
 from myelos.datasets.cell_sets import read_cell_sets
 from myelos.datasets.cell_splits import PARTS, split_cells
@@ -27,13 +27,15 @@ from myelos.models.types import Classifier
 @dataclass(frozen=True, slots=True)
 class JudgedCells:
     """What is judged on. part: only the cells that `split_cells` puts there, as the recipes of training do; scheme: the
-    classes to judge in; mpp: µm/px of sets that do not say; stain_like: cells to whose stain these are brought."""
+    classes to judge in; mpp: µm/px of sets that do not say; stain_like: cells to whose stain these are brought;
+    match_stain: they are brought to the nearest of the stains that the classifier was taught, as a count does."""
 
     folders: tuple[Path, ...]
     scheme: str | None = None
     part: str | None = None
     mpp: float | None = None
     stain_like: tuple[Path, ...] = ()
+    match_stain: bool = False
 
 
 def judge(
@@ -57,10 +59,10 @@ def judge(
     if asked is not None:
         result = judge_question(records, classifier, asked, threshold=threshold, mpp=cells.mpp, progress=progress)
         return result | {"set_aside": [*_as_aside(faults), *result["set_aside"]]}
-    like = look_of_folders(cells.stain_like, classifier, mpp=cells.mpp)
+    like = _like(cells, classifier)
     probabilities, kept, aside = predictions(records, classifier, mpp=cells.mpp, like=like, progress=progress)
     named = [records[index] for index in kept]
-    return {"model": classifier.name} | figures(
+    return {"model": classifier.name, "stain_matched": cells.match_stain} | figures(
         named,
         probabilities,
         classifier.types,
@@ -79,12 +81,24 @@ def judge_external(
     """
     records, faults = _read(cells.folders, cells.scheme or classifier.scheme)
     records = part_of(records, cells.part)
-    like = look_of_folders(cells.stain_like, classifier, mpp=cells.mpp)
+    like = _like(cells, classifier)
     shares, kept, aside = predictions(records, classifier, mpp=cells.mpp, like=like, progress=progress)
     said = [classifier.types[int(row.argmax())] if row.max() >= classifier.threshold else None for row in shares]
     truth = [records[index].cell_type for index in kept]
     mapped = map_predictions(truth, said, truth_types=set(truth), predicted_types=classifier.types)
     return {"model": classifier.name} | summary(mapped, truth, said) | {"set_aside": [*_as_aside(faults), *aside]}
+
+
+def _like(cells: JudgedCells, classifier: Classifier) -> Look | Sequence[Look] | None:
+    """What the cells are brought to; raises UsageError where that is asked for and not known."""
+    if not cells.match_stain:
+        return look_of_folders(cells.stain_like, classifier, mpp=cells.mpp)
+    looks = taught(classifier)
+    if cells.stain_like or not looks:
+        why = "--stain-like says another" if cells.stain_like else "its card does not say how its training cells look"
+        remedy = "Pass one of both" if cells.stain_like else "Write it: myelos train looks MODEL --data TRAINED_ON"
+        raise UsageError(f"cells cannot be brought to the stain of {classifier.name}", why=why, remedy=remedy)
+    return looks
 
 
 def look_of_folders(folders: Sequence[Path], classifier: Classifier, *, mpp: float | None = None) -> Look | None:

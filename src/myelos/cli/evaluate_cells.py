@@ -50,9 +50,14 @@ def classifier(
         bool, typer.Option("--external", help="Cells labelled in another scheme: what is shown, refused, not mapped.")
     ] = False,
     stain_like: common.StainLike = None,
+    match_stain: Annotated[
+        bool,
+        typer.Option("--match-stain", help="Bring cells to the nearest stain that the model was taught, as counts do."),
+    ] = False,
     mpp: common.Mpp = None,
     threads: common.Threads = None,
     device: common.Device = "cpu",
+    precise: common.Precise = False,
     as_json: common.AsJson = False,
 ) -> int:
     """Accuracy, precision, recall and F1 by type, strict and tolerant, kappa and calibration.
@@ -75,10 +80,9 @@ def classifier(
         from myelos.classification.judging import JudgedCells
 
         common.check_mpp(mpp)
-        cells = JudgedCells(tuple(data or ()), scheme=scheme, part=part, mpp=mpp, stain_like=tuple(stain_like or ()))
-        result = _by_model(
-            cells, str(model), asked, external=external, threshold=threshold, device=device, threads=threads
-        )
+        cells = JudgedCells(tuple(data or ()), scheme, part, mpp, tuple(stain_like or ()), match_stain)
+        way = {"device": device, "threads": threads, "precise": precise}
+        result = _by_model(cells, str(model), asked, external=external, threshold=threshold, way=way)
     if as_json:
         common.print_json(result)
     elif "question" in result:
@@ -97,8 +101,7 @@ def _by_model(
     *,
     external: bool,
     threshold: float | None,
-    device: str,
-    threads: int | None,
+    way: dict[str, Any],
 ) -> dict[str, Any]:
     from myelos.classification.asking import own_question
     from myelos.classification.judging import judge, judge_external
@@ -106,9 +109,9 @@ def _by_model(
 
     card = read_card(find(model))
     asked = own_question(card, asked)
-    if asked and (external or cells.stain_like):
-        raise UsageError("--external and --stain-like judge types, and a question has none")
-    loaded = (load_question if card.question else load_classifier)(model, device=device, threads=threads)
+    if asked and (external or cells.stain_like or cells.match_stain):
+        raise UsageError("--external, --stain-like and --match-stain judge types, and a question has none")
+    loaded = (load_question if card.question else load_classifier)(model, **way)
     with common.progress_bars() as progress:
         step = partial(progress, "naming cells")
         if external:

@@ -132,6 +132,11 @@ def apart(own: Look, like: Look) -> float:
     return float(np.linalg.norm(np.log(np.maximum(values, 1e-9))))
 
 
+def nearest(own: Look, looks: Sequence[Look]) -> Look:
+    """The look of several that changes colours least: what is of one of them already stays nearly as it is."""
+    return min(looks, key=lambda like: apart(own, like))
+
+
 def _power(matrix: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.maximum(values, 1e-9) ** exponent) @ vectors.T

@@ -14,7 +14,7 @@ from myelos.errors import InputError, UsageError
 from myelos.metrics.confusion import Confusion
 from myelos.models.types import Classifier
 
-REMEDY = "Make it with: myelos evaluate classifier --data YOUR_CELLS --model NAME --json > held-out.json"
+REMEDY = "Make it with: myelos evaluate classifier --data YOUR_CELLS --model NAME --match-stain --json > held-out.json"
 
 
 def confusion_for(
@@ -42,6 +42,19 @@ def confusion_for(
     source, figures = next(iter(card.metrics.items()))
     why = f"the classifier's held-out cells are of {source}, another stain and camera; --held-out takes your own"
     return _matrix(figures, classifier, source, card.specimen, detected, fits=False, why=why)
+
+
+def matched_as_measured(match: bool, held_out: str | Path | None) -> bool:
+    """Whether cells are brought to the classifier's stain: as they were when its errors were measured, where they were.
+
+    What is no such file is left to `confusion_for` to say.
+    """
+    if held_out is None:
+        return match
+    try:
+        return bool(json.loads(Path(held_out).read_text(encoding="utf-8"))["stain_matched"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # of a version that did not match
 
 
 def _from_file(classifier: Classifier, path: Path, specimen: str, detected: Sequence[str]) -> Confusion:

@@ -8,19 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from myelos.classification.evaluate import taught
 from myelos.errors import UsageError
-from myelos.imaging.matching import Look, apart, look_of, matched
+from myelos.imaging.matching import Look, look_of, matched, nearest
 from myelos.models.types import Classifier
 from myelos.smears.rows import Image, Reading, StainSettings
 from myelos.smears.second_opinion import Cut, Row, with_second_opinion
 
 Windows = Mapping[str, Image]  # cell_id → what the classifier sees of the cell
-
-
-def taught(classifier: Classifier) -> tuple[Look, ...]:
-    """The looks of the cells that the classifier learned from, source by source; none where no card says them."""
-    card = getattr(classifier, "card", None)
-    return () if card is None else tuple(Look.of(card.looks[source]) for source in sorted(card.looks))
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Stain:
             own = look_of(windows)
         except UsageError:  # no cell shows its background
             return None
-        return cls(own, min(looks, key=lambda like: apart(own, like)))
+        return cls(own, nearest(own, looks))
 
     def brought(self, cut: Cut) -> Cut:
         """The windows of `cut` in the stain of the training cells."""
