@@ -44,7 +44,7 @@ def _middle(values: Reals) -> Reals:
 def stain_maps(sets: Mapping[str, ByType], rendered: ByType) -> dict[str, Reals]:
     """Source → (3, 3), by which its densities (…, 3), from the right, become those of the rendered cells."""
     seen = {source: {kind: colours(cells) for kind, cells in own.items()} for source, own in sets.items()}
-    shared = _shared(seen)
+    shared = shared_types(seen)
     if len(seen) > 1:
         middle = {kind: np.mean([own[kind] for own in seen.values() if kind in own], axis=0) for kind in shared}
         maps = {source: _fitted(own, middle) for source, own in seen.items()}
@@ -59,7 +59,8 @@ def stain_maps(sets: Mapping[str, ByType], rendered: ByType) -> dict[str, Reals]
     return {source: found @ last for source, found in maps.items()}
 
 
-def _shared(seen: Mapping[str, Mapping[str, object]]) -> list[str]:
+def shared_types(seen: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Types that several sources have, sorted. seen: source → type → anything."""
     kinds = [kind for own in seen.values() for kind in own]
     return sorted({kind for kind in kinds if kinds.count(kind) > 1})
 

@@ -16,16 +16,14 @@ from myelos.datasets.cells import CellRecord, read_cells
 from myelos.datasets.images import content_hash
 from myelos.errors import InputError, UsageError
 from myelos.imaging.scale import estimate_mpp
-from myelos.phantom.alike import RENDERED, blurs, stain_maps
-from myelos.phantom.cells import cell_rng, render_sprite
+from myelos.phantom.alike import RENDERED
 from myelos.phantom.cut_outs import CUT, CutOuts, Kept, unmixed
 from myelos.phantom.cutting import WORKING, CutOut, Image, NotCleanError, cut_out
 from myelos.phantom.looks import LOOKS, VARIANTS
-from myelos.phantom.stain import DYES, standard_stain
+from myelos.phantom.one_look import Look, Named, one_look
 
 LOBED = frozenset({"segmented", "bilobed", "lobulated", "metaphase", "anaphase", "prometaphase", "smear"})
 NO_CELLS = frozenset({"artefact", "platelet", "erythrocyte"})  # nothing with a nucleus that could be cut out
-COMPARED = 8  # rendered cells of each type that colours and sharpness are compared with
 RED_CELLS = 40  # images of a set from whose red cells its scale is estimated, where it is not known
 
 Progress = Callable[[int, int], None]
@@ -37,7 +35,9 @@ class CellImagesSettings:
     classifiers; all where None. per_type: at most so many images of each type and source are tried, 0 for all.
     rendered: see `CutOuts`. mpp: µm/px of sets that do not say it; from their red cells where None. scheme: the label
     scheme of sets that do not tell. fewest: clean cells that a type of a source needs to be used at all. alike: bring
-    the sources to one stain and sharpness; off, each keeps its own, which gives its types away."""
+    the sources to one stain and sharpness; off, each keeps its own, which gives its types away. matched: not in the
+    mean alone, but in size, edge, contrast and tones (`matching`). scatter: then change every cell a little at random
+    (`scatter`), so that what is left of a source drowns. Both only where sources share types."""
 
     part: str | None = None
     per_type: int = 200
@@ -46,6 +46,8 @@ class CellImagesSettings:
     scheme: str | None = None
     fewest: int = 5
     alike: bool = True
+    matched: bool = True
+    scatter: bool = True
 
     def __post_init__(self) -> None:
         if self.part is not None and self.part not in PARTS:
@@ -80,29 +82,47 @@ def read_cut_outs(
     known, or nothing could be cut out cleanly.
     """
     settings = settings or CellImagesSettings()
+    return finished(cut_sets(folders, settings=settings, progress=progress), mpp=mpp, settings=settings)
+
+
+@dataclass(frozen=True, slots=True)
+class CutSets:
+    """cells: source → type → cells as cut, with the first digits of their image's SHA-256. scales: source → µm/px of
+    the images. outcomes: source → type → what became of how many images."""
+
+    cells: Named
+    scales: Mapping[str, float]
+    outcomes: Mapping[str, Mapping[str, Mapping[str, int]]]
+
+
+def cut_sets(
+    folders: Sequence[Path], *, settings: CellImagesSettings | None = None, progress: Progress | None = None
+) -> CutSets:
+    """The cells as they are in their images. Raises as `read_cut_outs`."""
+    settings = settings or CellImagesSettings()
     records = _chosen(folders, settings)
     scales = _scales(records, settings.mpp)
     tally = _Tally()
-    cut = _cut_all(records, scales, tally, progress)
-    sets = _kept_sets(cut, settings.fewest, tally)
+    sets = _kept_sets(_cut_all(records, scales, tally, progress), settings.fewest, tally)
     if not sets:
         raise UsageError(
             "no cell could be cut out cleanly", why=_reasons(tally), remedy="Check --cell-mpp, or add images"
         )
-    plain = {source: {kind: [c for c, _ in own] for kind, own in by_type.items()} for source, by_type in sets.items()}
-    rendered = _rendered({kind for own in plain.values() for kind in own})
-    maps = stain_maps(plain, rendered) if settings.alike else {source: np.eye(3) for source in plain}
-    stained = {s: {k: [_stained(c, maps[s]) for c in own] for k, own in by.items()} for s, by in plain.items()}
-    soft = blurs(stained | {RENDERED: rendered}) if settings.alike else dict.fromkeys([*plain, RENDERED], 0.0)
+    known = {record.source: record.mpp or scales[record.source] for record in records}
+    return CutSets(sets, known, tally.table())
+
+
+def finished(sets: CutSets, *, mpp: float, settings: CellImagesSettings | None = None) -> CutOuts:
+    """The cells made alike as `settings` say, at `mpp` µm per pixel."""
+    settings = settings or CellImagesSettings()
+    look = one_look(sets.cells, settings.alike, settings.matched, settings.scatter)
     cells: dict[str, dict[str, tuple[Kept, ...]]] = {}
-    for source, by_type in sets.items():
+    for source, by_type in sets.cells.items():
         for kind, own in by_type.items():
-            names = [name for _, name in own]
-            images = [_finished(cell, soft[source], mpp) for cell in stained[source][kind]]
-            kept = tuple(Kept(image, source, name) for image, name in zip(images, names, strict=True))
+            images = [_finished(cell, look.blur[source], mpp) for cell in look.cells[source][kind]]
+            kept = tuple(Kept(image, source, name) for image, (_, name) in zip(images, own, strict=True))
             cells.setdefault(kind, {})[source] = kept
-    about = _about(records, cells, tally, scales, maps, soft, settings)
-    return CutOuts(cells, mpp, settings.rendered, soft[RENDERED], about)
+    return CutOuts(cells, mpp, settings.rendered, look.blur[RENDERED], _about(sets, cells, look, settings))
 
 
 def _chosen(folders: Sequence[Path], settings: CellImagesSettings) -> list[CellRecord]:
@@ -204,21 +224,6 @@ def _reasons(tally: _Tally) -> str:
     return ", ".join(f"{outcome} {count}" for outcome, count in reasons.most_common())
 
 
-def _rendered(kinds: set[str]) -> dict[str, list[CutOut]]:
-    """Rendered cells of the types that can be rendered, in the standard stain, as if they had been cut out."""
-    matrix = np.asarray(standard_stain().density, np.float32) * np.float32(np.log(10.0))
-    result: dict[str, list[CutOut]] = {}
-    for kind in sorted(kinds):
-        if kind in LOOKS or kind in VARIANTS:
-            sprites = [render_sprite(kind, cell_rng(0, "compared", kind, n), WORKING) for n in range(COMPARED)]
-            result[kind] = [CutOut(s.layers[..., : len(DYES)] @ matrix, s.cover, s.nucleus) for s in sprites]
-    return result
-
-
-def _stained(cell: CutOut, map_: Any) -> CutOut:
-    return CutOut(np.maximum(cell.density @ map_.astype(np.float32), 0), cell.cover, cell.nucleus)
-
-
 def _finished(cell: CutOut, blur: float, mpp: float) -> Any:
     """(h, w, 7) float16 at `mpp`: concentrations of dyes, cover, nucleus, blurred alike."""
     factor = WORKING / mpp
@@ -237,25 +242,24 @@ def _finished(cell: CutOut, blur: float, mpp: float) -> Any:
 
 
 def _about(
-    records: Sequence[CellRecord],
-    cells: Mapping[str, Mapping[str, tuple[Kept, ...]]],
-    tally: _Tally,
-    scales: Mapping[str, float],
-    maps: Mapping[str, Any],
-    soft: Mapping[str, float],
-    settings: CellImagesSettings,
+    sets: CutSets, cells: Mapping[str, Mapping[str, tuple[Kept, ...]]], look: Look, settings: CellImagesSettings
 ) -> dict[str, Any]:
-    known = {record.source: record.mpp or scales[record.source] for record in records}
     return {
         "part": settings.part,
         "rendered": settings.rendered,
         "alike": settings.alike,
+        "matched": settings.matched,
+        "scatter": settings.scatter,
         "sources": {
-            source: {"mpp": known[source], "stain_map": np.round(maps[source], 4).tolist(), "blur_um": soft[source]}
-            for source in sorted(maps)
+            source: {
+                "mpp": sets.scales[source],
+                "stain_map": np.round(look.maps[source], 4).tolist(),
+                "blur_um": look.blur[source],
+            }
+            for source in sorted(look.maps)
         },
-        "rendered_blur_um": soft[RENDERED],
+        "rendered_blur_um": look.blur[RENDERED],
         "cells": {kind: {s: len(own) for s, own in by.items()} for kind, by in sorted(cells.items())},
         "of_one_source": sorted(kind for kind, by in cells.items() if len(by) == 1),
-        "outcomes": tally.table(),
+        "outcomes": sets.outcomes,
     }
