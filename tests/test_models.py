@@ -39,6 +39,10 @@ def test_shipped_model_is_small_and_says_what_it_is(name: str) -> None:
     assert card.path.stat().st_size < 10e6
     assert card.graph.stat().st_size < 10e6
     assert card.onnx_sha256 == sha256(card.graph)
+    if card.int8:
+        assert card.eight_bit.stat().st_size < 10e6
+        assert card.int8["sha256"] == sha256(card.eight_bit)
+        assert card.int8["default"] == (card.int8["same"] >= 0.995)
     assert all(kind in taxonomy.TYPES for kind in card.types)
     assert all(row["credit"] for row in card.data)
     assert "research use only" in card.text.lower()
@@ -150,9 +154,13 @@ def test_graph_and_module_name_cells_the_same(name: str, data: Path) -> None:
     card = read_card(models.find(name))
     records = [r for s in ("pbc_dib_cells", "mll_bone_marrow_cells") for r in read_cells(data / s)[0][::450]]
     crops = [crop_of(r, mpp=float(r.mpp or 0), to_mpp=card.mpp, side=card.tile) for r in records]
-    graph, module = models.load_classifier(name)(crops), ModuleClassifier(card)(crops)
+    graph, module = models.load_classifier(name, precise=True)(crops), ModuleClassifier(card)(crops)
     assert np.abs(graph - module).max() < 0.005
     assert (graph.argmax(axis=1) == module.argmax(axis=1)).all()
+    if card.runs_in == "int8":
+        quick = models.load_classifier(name)(crops)
+        assert np.abs(quick - graph).max() < 0.1
+        assert (quick.argmax(axis=1) != graph.argmax(axis=1)).sum() <= 1
 
 
 @pytest.mark.data

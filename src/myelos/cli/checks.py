@@ -91,7 +91,10 @@ def models() -> Iterator[Check]:
         yield Check("models", "missing", "none is shipped", "Train one: myelos train detector, then pass it to --model")
     for card in cards:
         good = card.graph.is_file() and (not card.onnx_sha256 or sha256(card.graph) == card.onnx_sha256)
-        size = (card.path.stat().st_size + (card.graph.stat().st_size if card.graph.is_file() else 0)) / 1e6
+        if card.runs_in == "int8":
+            good = good and sha256(card.eight_bit) == card.int8["sha256"]
+        files = (card.path, card.graph, card.eight_bit)
+        size = sum(path.stat().st_size for path in files if path.is_file()) / 1e6
         remedy = "" if good else "Its graph is missing or of other weights: install again"
         yield Check(
             f"model {card.name}", "ok" if good else "missing", f"{size:.1f} MB, {len(card.types)} types", remedy

@@ -28,6 +28,7 @@ def classify(
     stain_like: common.StainLike = None,
     threads: common.Threads = None,
     device: common.Device = "cpu",
+    precise: common.Precise = False,
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> int:
@@ -47,7 +48,8 @@ def classify(
         raise ResultError(f"{out} exists", remedy="Pass --overwrite to replace it, or another -o")
     paths = find(inputs)
     asked = read_card(find_model(model)).question
-    classifier = (load_question if asked else load_classifier)(model, device=device, threads=threads)
+    loader = load_question if asked else load_classifier
+    classifier = loader(model, device=device, threads=threads, precise=precise)
     with common.progress_bars() as progress:
         step = partial(progress, "naming cells")
         named = name_cells(paths, classifier, mpp=mpp, stain_like=stain_like or (), progress=step)

@@ -15,6 +15,7 @@ from myelos.errors import MissingDependencyError, MyelosError, UsageError
 
 if TYPE_CHECKING:
     from myelos.classification.questions import Question as Question_
+    from myelos.models.files import ModelCard
 
 Progress = Callable[[str, int, int], None]
 
@@ -36,6 +37,10 @@ Question = Annotated[
     str | None, typer.Option(help="Yes or no in place of types: blast-character, healthy-smear or type:NAME.")
 ]
 OneType = Annotated[str | None, typer.Option(help="The same as --question type:NAME, for rare types: basophil.")]
+Precise = Annotated[
+    bool,
+    typer.Option("--precise", help="Classifiers in float32, even where int8 was measured to name cells the same."),
+]
 StainLike = Annotated[
     list[Path] | None,
     typer.Option(help="Labelled cells to whose stain these are brought, such as a model's training cells."),
@@ -73,6 +78,18 @@ def sentence(text: str) -> str:
 
 def print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def told_of_int8(card: ModelCard) -> str:
+    """Which form of a classifier runs on CPUs, and what was measured."""
+    if not card.int8:
+        return "runs in float32"
+    same = f"int8 names {100 * card.int8['same']:.2f} % of {card.int8['cells']} held-out cells as float32 does"
+    if not card.int8["default"]:
+        return f"runs in float32: {same}"
+    if card.runs_in == "f32":
+        return f"runs in float32: {card.eight_bit.name} is not there"
+    return f"runs in int8 (--precise: float32): {same}"
 
 
 def check_mpp(mpp: float | None) -> None:

@@ -80,6 +80,7 @@ def count(
     match_stain: common.MatchStain = True,
     threads: common.Threads = None,
     device: common.Device = "cpu",
+    precise: common.Precise = False,
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> int:
@@ -111,6 +112,7 @@ def count(
             match_stain=match_stain,
             threads=threads,
             device=device,
+            precise=precise,
             overwrite=overwrite,
             progress=progress,
         )

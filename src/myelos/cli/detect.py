@@ -32,6 +32,7 @@ def detect(
     match_stain: common.MatchStain = True,
     threads: common.Threads = None,
     device: common.Device = "cpu",
+    precise: common.Precise = False,
     overwrite: common.Overwrite = False,
     as_json: common.AsJson = False,
 ) -> int:
@@ -56,6 +57,7 @@ def detect(
             match_stain=match_stain,
             threads=threads,
             device=device,
+            precise=precise,
             overwrite=overwrite,
             progress=progress,
         )

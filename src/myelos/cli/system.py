@@ -65,13 +65,15 @@ def models(
     cards = available() if name is None else [read_card(find(name))]
     if as_json:
         keys = ["name", "kind", "question", "specimen", "types", "mpp", "threshold"]
-        keys += ["synthetic_only", "metrics", "data", "version"]
+        keys += ["synthetic_only", "metrics", "data", "version", "int8", "runs_in"]
         common.print_json([{key: getattr(card, key) for key in keys} for card in cards])
         return
     if not cards:
         typer.echo("No model is shipped with this installation. Train one with `myelos train detector`.")
     elif name is not None:
         typer.echo(cards[0].text.strip())
+        if cards[0].kind != "detector":
+            typer.echo(f"\nOn CPUs it {common.told_of_int8(cards[0])}.")
     else:
         told = "Anything that stands under neither is untested. What a model cannot name: myelos models NAME"
         typer.echo("\n\n".join([*(short(card) for card in cards), told]))
@@ -85,6 +87,8 @@ def short(card: ModelCard) -> str:
         "trained on": trained + (" (synthetic images only)" if card.synthetic_only else ""),
         "tested on": ", ".join(card.metrics) or "nothing",
     }
+    if card.kind != "detector":
+        rows["on CPUs"] = common.told_of_int8(card)
     lines = [f"  {what:<11} {text}" for what, text in rows.items()]
     return "\n".join([f"{card.name}: {card.kind} for {card.specimen}", *lines])
 

@@ -73,6 +73,7 @@ def add(app: typer.Typer) -> None:
     family.command(epilog=EPILOG)(detector)
     family.command(epilog=train_cells.EPILOG)(train_cells.classifier)
     family.command(epilog=train_cells.LOOKS)(train_cells.looks)
+    family.command(epilog=train_cells.INT8)(train_cells.int8)
     app.add_typer(family, name="train")
 
 

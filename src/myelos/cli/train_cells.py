@@ -28,6 +28,7 @@ myelos train classifier --recipe cells-blood --data pbc_dib_cells --data chula_w
 """
 
 
+INT8 = "Example: myelos train int8 runs/cells-marrow.safetensors --data mll_bone_marrow_cells --data pbc_dib_cells"
 LOOKS = "Example: myelos train looks runs/cells-marrow.safetensors --data mll_bone_marrow_cells --data pbc_dib_cells"
 
 
@@ -128,6 +129,30 @@ def looks(
         common.print_json({"model": str(model), "looks": found})
     else:
         typer.echo(f"{model}: the looks of {', '.join(sorted(found))}")
+
+
+def int8(
+    model: Annotated[Path, typer.Argument(help="A classifier's .safetensors file; its weights stay as they are.")],
+    data: Cells,
+    mpp: Mpp = None,
+    threads: common.Threads = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Write the graph of a classifier in eight-bit whole numbers, about three times as fast, beside the precise one.
+
+    A training writes it by itself; this is for models that are there. Pass the folders that it was trained on. It runs
+    by default where it names at least 99.5 % of the held-out cells the same; --precise of other commands avoids it.
+    """
+    with common.needs_training():
+        from myelos.training.eight_bit import quantise_classifier
+
+    common.check_mpp(mpp)
+    with common.progress_bars() as progress:
+        card = quantise_classifier(model, data, mpp=mpp, threads=threads, progress=progress)
+    if as_json:
+        common.print_json({"model": str(model), "graph": str(card.eight_bit), "int8": dict(card.int8)})
+    else:
+        typer.echo(f"{card.eight_bit}: {common.told_of_int8(card)}")
 
 
 def _asking(

@@ -42,21 +42,28 @@ def load(model: str | Path, *, device: str = "cpu", threads: int | None = None) 
     return ModuleDetector(card, device=device)
 
 
-def load_classifier(model: str | Path, *, device: str = "cpu", threads: int | None = None) -> Classifier:
-    """A classifier of single cells, by name or path; devices and errors as for `load`."""
-    return _classifier(_of_kind("classifier", model), device, threads)
+def load_classifier(
+    model: str | Path, *, device: str = "cpu", threads: int | None = None, precise: bool = False
+) -> Classifier:
+    """A classifier of single cells, by name or path; devices and errors as for `load`.
+
+    precise: in float32 even where the card says that int8 names cells the same (on CPUs; a GPU runs no int8).
+    """
+    return _classifier(_of_kind("classifier", model), device, threads, precise)
 
 
-def load_question(model: str | Path, *, device: str = "cpu", threads: int | None = None) -> Classifier:
-    """A model that answers a question with no or yes, which are its two types; devices and errors as for `load`."""
-    return _classifier(_of_kind("question", model), device, threads)
+def load_question(
+    model: str | Path, *, device: str = "cpu", threads: int | None = None, precise: bool = False
+) -> Classifier:
+    """A model that answers a question with no or yes, which are its two types; all else as for `load_classifier`."""
+    return _classifier(_of_kind("question", model), device, threads, precise)
 
 
-def _classifier(card: ModelCard, device: str, threads: int | None) -> Classifier:
+def _classifier(card: ModelCard, device: str, threads: int | None, precise: bool) -> Classifier:
     if device == "cpu":
         from myelos.models.classify import GraphClassifier
 
-        return GraphClassifier(card, threads=threads)
+        return GraphClassifier(card, threads=threads, precise=precise)
     from myelos.models.classify import ModuleClassifier
 
     return ModuleClassifier(card, device=device)

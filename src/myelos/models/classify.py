@@ -42,12 +42,16 @@ class _Carded:
 
 
 class GraphClassifier(_Carded):
-    """Callable: crops (side, side, 3) → (N, T) probabilities, through OpenVINO."""
+    """Callable: crops (side, side, 3) → (N, T) probabilities, through OpenVINO.
 
-    def __init__(self, card: ModelCard, *, threads: int | None = None) -> None:
+    In int8 where the card says that this was measured to be harmless and the graph is there; precise: never.
+    """
+
+    def __init__(self, card: ModelCard, *, threads: int | None = None, precise: bool = False) -> None:
         super().__init__(card)
-        self.sha256 = checked(card)
-        self._model = compiled(card, threads, batch=card.views)
+        self.precision = "f32" if precise else card.runs_in
+        self.sha256 = checked(card, self.precision)
+        self._model = compiled(card, threads, batch=card.views, precision=self.precision)
         self.batch = int(self._model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._requests = [self._model.create_infer_request() for _ in range(self.batch)]
         self._lock = Lock()

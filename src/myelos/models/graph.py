@@ -56,34 +56,40 @@ class GraphDetector:
         return to_boxes(corners, scores, types, width=width, height=height)
 
 
-def checked(card: ModelCard) -> str:
+def checked(card: ModelCard, precision: str = "f32") -> str:
     """SHA-256 of the weights; raises ModelError where the graph is missing or belongs to other weights."""
-    if not card.graph.is_file():
+    graph = card.eight_bit if precision == "int8" else card.graph
+    digest = str(card.int8["sha256"]) if precision == "int8" else card.onnx_sha256
+    if not graph.is_file():
         raise ModelError(
-            f"{card.graph.name} is missing beside {card.path.name}",
+            f"{graph.name} is missing beside {card.path.name}",
             remedy=f"`myelos train {card.kind}` writes both; keep them together",
         )
-    if card.onnx_sha256 and sha256(card.graph) != card.onnx_sha256:
+    if digest and sha256(graph) != digest:
         raise ModelError(
-            f"{card.graph.name} does not belong to {card.path.name}",
+            f"{graph.name} does not belong to {card.path.name}",
             why="its SHA-256 is not the one on the card",
             remedy="Install Myelos again, or export the model again",
         )
     return sha256(card.path)
 
 
-def compiled(card: ModelCard, threads: int | None, *, batch: int | None = None) -> Any:
-    """The graph in OpenVINO; batch: the fixed number of images of a request, as exported where None."""
+def compiled(card: ModelCard, threads: int | None, *, batch: int | None = None, precision: str = "f32") -> Any:
+    """The graph in OpenVINO; batch: the fixed number of images of a request, as exported where None.
+
+    precision: f32, or int8 for the graph in which whole numbers are a part (what it leaves in float32 runs so).
+    """
     import openvino as ov
 
     core = ov.Core()
+    graph = card.eight_bit if precision == "int8" else card.graph
     options: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
     try:
-        model = core.read_model(card.graph)
+        model = core.read_model(graph)
         if batch is not None:
             model.reshape([batch, card.tile, card.tile, 3])
         return core.compile_model(model, "CPU", options)
     except RuntimeError as error:
-        raise ModelError(f"{card.graph.name} cannot be run", why=str(error).strip().splitlines()[-1]) from error
+        raise ModelError(f"{graph.name} cannot be run", why=str(error).strip().splitlines()[-1]) from error

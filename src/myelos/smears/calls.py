@@ -86,6 +86,7 @@ def choose_classifier(
     specimen: str | None,
     device: str,
     threads: int | None,
+    precise: bool = False,
 ) -> Classifier | None:
     """Who gives the second opinion: as asked for; else the shipped classifier of the specimen.
 
@@ -99,7 +100,7 @@ def choose_classifier(
         given = usual if model is None and usual in shipped else "none"
     if not isinstance(given, str | Path):
         return given
-    return None if str(given) == "none" else load_classifier(given, device=device, threads=threads)
+    return None if str(given) == "none" else load_classifier(given, device=device, threads=threads, precise=precise)
 
 
 def into_smears(

@@ -31,6 +31,7 @@ from myelos.training.cell_recipe import ClassifierRecipe
 from myelos.training.checkpoints import earlier_weights, prepare_training
 from myelos.training.crops import Crop, load_crops
 from myelos.training.distillation import load_teachers
+from myelos.training.eight_bit import add_eight_bits_of
 from myelos.training.trained import Progress, Trained, count_steps
 
 
@@ -48,7 +49,7 @@ def train_classifier(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train a classifier and write `<out>/<name>.safetensors`, `.onnx`, curves and `run.json`.
+    """Train a classifier and write `<out>/<name>.safetensors`, `.onnx`, `.int8.onnx`, curves and `run.json`.
 
     start: an earlier classifier to begin with. teachers: earlier classifiers whose answers are learned beside the
     labels (`training.distillation`). test: folders kept out of everything but the quoted figures. check: set
@@ -115,6 +116,7 @@ def train_cells(
     draw_curve(out / "curve.csv", out / "curve.png")
     card = judged(network, parts, crops, recipe)
     path = write_classifier(network, card, out)
+    card = add_eight_bits_of(path, crops, progress=partial(count_steps, tell))
     write_json(out / "card.json", {k: v for k, v in asdict(card).items() if k != "path"})
     names = {name: [record.path.name for record in part] for name, part in parts.items()}
     write_run(
