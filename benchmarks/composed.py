@@ -25,7 +25,7 @@ import numpy as np
 
 import myelos
 from myelos import taxonomy
-from myelos.classification.evaluate import figures, predictions
+from myelos.classification.evaluate import figures, predictions, taught
 from myelos.datasets.cells import cells_of_fields
 from myelos.datasets.layouts import read_fields
 from myelos.models import load, load_classifier
@@ -125,14 +125,15 @@ def made(folder: Path, cells: CutOuts, shares: Mapping[str, float], smears: Smea
     return folder
 
 
-def held_out(fields: Path, classifier: str, out: Path, threads: int) -> Path:
+def held_out(fields: Path, classifier: str, out: Path, threads: int, *, match: bool) -> Path:
     """What `--held-out` takes: the classifier's errors on the cells of fields made of the other half."""
     if not out.exists():
         records = cells_of_fields(read_fields(fields)[0])
         model = load_classifier(classifier, threads=threads)
-        answers, kept, _ = predictions(records, model, mpp=MPP)
+        answers, kept, _ = predictions(records, model, mpp=MPP, like=taught(model) if match else None)
         result = figures([records[i] for i in kept], answers, model.types, scheme=model.scheme)
-        out.write_text(json.dumps(result | {"model": model.name}), encoding="utf-8")
+        stated = {"model": model.name, "stain_matched": match and bool(taught(model))}
+        out.write_text(json.dumps(result | stated), encoding="utf-8")
     return out
 
 
@@ -142,13 +143,23 @@ def truth_of(folder: Path, specimen: str) -> Counter[str]:
     return Counter(name for name in types if taxonomy.cell_type(name).counted.get(specimen))
 
 
-def counted(folder: Path, out: Path, smears: Smears, classifier: str, way: str, matrix: Path, threads: int) -> Any:
+def counted(
+    folder: Path,
+    out: Path,
+    smears: Smears,
+    classifier: str,
+    way: str,
+    matrix: Path,
+    threads: int,
+    *,
+    match: bool = True,
+) -> Any:
     decides, alone = WAYS[way]
     detector = load(smears.specimen, threads=threads)
     return myelos.count(
         folder / "images", out, specimen=smears.specimen, mpp=MPP, classifier=classifier,
         model=Finder(detector) if alone else detector, held_out=matrix if decides else None,
-        synthetic=True, overwrite=True, threads=threads,
+        synthetic=True, overwrite=True, threads=threads, match_stain=match,
     ).smears[0].count  # fmt: skip
 
 
@@ -208,6 +219,8 @@ def main() -> None:
     parser.add_argument("--fields", type=int, default=Smears.fields)
     parser.add_argument("--per-type", type=int, default=0)
     parser.add_argument("--own-stain", action="store_true", help="the sources' own stain and sharpness")
+    parser.add_argument("--classifier", help="a file in place of the shipped one")
+    parser.add_argument("--no-match-stain", action="store_true", help="cells as they are, as `count --no-match-stain`")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
@@ -216,13 +229,14 @@ def main() -> None:
     settings = CellImagesSettings(part=part, per_type=given.per_type, rendered=0.0, alike=not given.own_stain)
     cut_outs = read_cut_outs(given.cell_images, mpp=MPP, settings=settings)
     halves = half(cut_outs, 0), half(cut_outs, 1)
-    classifier = CLASSIFIERS[smears.specimen]
+    classifier, match = given.classifier or CLASSIFIERS[smears.specimen], not given.no_match_stain
     nameable = set(load_classifier(classifier, threads=1).types)
     types = sorted(nameable & set(halves[0].cells) & set(halves[1].cells))
     print({kind: {s: len(own) for s, own in halves[0].cells[kind].items()} for kind in types}, flush=True)
     even = dict.fromkeys(types, 1.0)
     others = made(given.out / "held-out", halves[1], even, smears, 2 * smears.fields, 99)
-    matrix = held_out(others, classifier, given.out / "held-out.json", given.threads)
+    name = "held-out-matched.json" if match else "held-out.json"
+    matrix = held_out(others, classifier, given.out / name, given.threads, match=match)
     rows: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for number in range(smears.smears):
         shares = composition(types, smears, number)
@@ -230,7 +244,7 @@ def main() -> None:
         truth = truth_of(folder, smears.specimen)
         for way in WAYS:
             out = given.out / f"count{number}-{way.split()[-1]}"
-            result = counted(folder, out, smears, classifier, way, matrix, given.threads)
+            result = counted(folder, out, smears, classifier, way, matrix, given.threads, match=match)
             rows[way] += [row | {"smear": number} for row in compared(result, truth)]
             print(f"smear {number}, {way}: {sum(truth.values())} cells, counted {result.counted}", flush=True)
             print(f"  {result.decided_by}", flush=True)

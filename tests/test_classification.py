@@ -446,6 +446,58 @@ def test_the_matrix_is_over_what_the_classifier_can_say(tmp_path: Path) -> None:
     assert only_detected(("nucleated_cell", "leukocyte"), classifier.types) == (), "the classifier names such cells"
 
 
+def test_the_cards_own_cells_decide_where_the_stain_is_theirs() -> None:
+    """By the classifier's words, which are not adopted; elsewhere, and where it was not asked, they do not."""
+    from types import SimpleNamespace as Some
+
+    import pyarrow as pa
+
+    from myelos.counting import count
+    from myelos.smears.held_out import confusion_for, deciding
+    from myelos.smears.rows import ReadSettings
+
+    classes, one = list(TYPES), [[30, 5, 0, 0], [0, 30, 0, 0], [0, 0, 35, 0]]
+    classifier = Scripted()
+    figures_of = {"classes": classes, "matrix": one}
+    classifier.card = Some(
+        metrics={"here": {"confusion": figures_of}, "there": {"confusion": figures_of}}, specimen="blood"
+    )
+    confusion = confusion_for(classifier, None, "blood", (*TYPES, "basophil"))
+    assert confusion is not None
+    assert (confusion.held_out, confusion.source, confusion.fits, confusion.adopted) == (
+        200,
+        "here and there",
+        False,
+        False,
+    )
+    assert not classifier.decides
+    look = Some(resolution=Some(mpp=0.1), reading_mpp=0.1, by_tiles=False)
+    job = Some(confusion=confusion, classifier=classifier, settings=ReadSettings())
+    said = [("lymphocyte", "eosinophil"), ("basophil", "lymphocyte"), ("lymphocyte", "lymphocyte")] * 60
+    rows = [
+        {"cell_id": f"s{i % 9}-{i}", "slide_id": f"s{i % 9}", "cell_type": first} for i, (first, _) in enumerate(said)
+    ]
+    opinions = [row | {"cell_type": pair[k]} for k in (0, 1) for row, pair in zip(rows, said, strict=True)]
+    stored = {"cells": pa.Table.from_pylist(rows), "opinions": pa.Table.from_pylist(opinions)}
+    for apart, fits in ((0.2, True), (0.8, False), (None, False)):
+        given = deciding(job, [Some(look=look, stain_apart=0.1), Some(look=look, stain_apart=apart)], stored)
+        assert given["confusion"].fits is fits
+        result = count(stored["cells"], specimen="blood", known=(*TYPES, "basophil"), **given)
+        shares = {share.name: share for share in result.types}
+        assert shares["lymphocyte"].number == 120, "the adopted names stay"
+        if fits:
+            assert shares["eosinophil"].number == 0
+            assert shares["eosinophil"].deciding.value == pytest.approx(100 / 3 - 100 / 3 / 6, abs=1.5)
+            assert shares["basophil"].deciding.value == pytest.approx(100 / 3, abs=0.5), "the detector's own word"
+            assert sum(share.deciding.value for share in result.types) == pytest.approx(100)
+            assert "stained as their sources are" in result.decided_by
+        else:
+            assert {share.deciding.method for share in result.types if share.number} == {"bootstrap"}
+            assert "another stain" in result.decided_by
+    look.resolution.mpp = look.reading_mpp = 0.5
+    assert "not asked" in deciding(job, [Some(look=look, stain_apart=0.1)], stored)["confusion"].why
+
+
 def test_what_is_never_adopted_is_not_reported_as_looked_for() -> None:
     from types import SimpleNamespace as Some
 

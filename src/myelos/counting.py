@@ -104,6 +104,7 @@ def count(
     tested_on: Sequence[str] = (),
     unit: str = "field",
     confusion: Confusion | None = None,
+    said: pa.Table | None = None,
     smears: Mapping[str, str] | None = None,
 ) -> Count:
     """Count cells of one smear, or of several smears of one patient.
@@ -111,7 +112,8 @@ def count(
     cells: a table of the schema `cells`, or pairs (type, name of the field or tile, null where it has none).
     known: the types that the source can name, null where that is unknown. unit: what the bootstrap resamples, "field"
     (one per `slide_id`), "tile" (one per `slide_id` and `tile`) or "none". confusion: held-out cells of the classifier
-    that named the cells; where it fits, the nested bootstrap decides. smears: `slide_id` (or name of the field) →
+    that named the cells; where it fits, the nested bootstrap decides. said: the same cells by the classifier's words,
+    where these were not adopted. smears: `slide_id` (or name of the field) →
     smear, where several were merged. Raises UsageError for another specimen or unit, LabelError for an unknown type.
     """
     if specimen not in SPECIMENS:
@@ -121,12 +123,14 @@ def count(
     known = None if known is None else tuple(known)
     names = [(taxonomy.cell_type(name).name, place) for name, place in _pairs(cells, unit)]
     numbers = Counter(name for name, _ in names)
-    inside = _inside(numbers, specimen, known)
-    matrix = by_place(names, inside)
+    words = names if said is None else _pairs(said, unit)
+    named = Counter(word for word, _ in words)
     objection = "no held-out cells of a classifier were given"
     if confusion is not None:
-        objection = confusion.objection(specimen, {name: numbers[name] for name in inside})
-    corrected = None if confusion is None or objection else _corrected(confusion, names, settings)
+        objection = confusion.objection(specimen, {name: named[name] for name in _inside(named, specimen, known)})
+    corrected = None if confusion is None or objection else Corrected.of_cells(confusion, words, settings.shares)
+    inside = _inside(numbers + named if corrected else numbers, specimen, known)
+    matrix = by_place(names, inside)
     why = objection or "fields were drawn again and the classifier's errors from its held-out cells"
     tally = Tally.of(matrix, numbers, inside, settings.shares, corrected=corrected, why=why)
     spread = _spread(names, matrix, unit, smears, settings)
@@ -163,14 +167,6 @@ def _adequacy(tally: Tally, specimen: str, evidence: Evidence, settings: CountSe
         evidence=evidence,
         settings=settings.adequacy,
     )
-
-
-def _corrected(confusion: Confusion, names: Sequence[tuple[str, str | None]], settings: CountSettings) -> Corrected:
-    """The nested bootstrap over fields or tiles; over single cells where any cell has no place."""
-    words = confusion.words()
-    places = all(place is not None for _, place in names)
-    named = by_place([(name, place if places else "all") for name, place in names], words)
-    return Corrected.of(confusion, named, settings.shares, places=places)
 
 
 def _decided_by(tally: Tally, confusion: Confusion | None, unit: str) -> str:

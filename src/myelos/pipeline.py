@@ -33,7 +33,7 @@ from myelos.smears.calls import (
     nothing_left,
     read_settings,
 )
-from myelos.smears.held_out import confusion_for, matched_as_measured
+from myelos.smears.held_out import confusion_for, deciding, matched_as_measured
 from myelos.smears.inputs import DEFAULT, SetAside, find, folder_names, grouping
 from myelos.smears.job import Job, Progress, silent
 from myelos.smears.looking import Look, look_at, with_scale, with_working_scale
@@ -77,9 +77,8 @@ def count(
     a shipped model, a file, or any `Detector`. classifier: who gives the second opinion on each cell, "none" for
     nobody; without it the shipped one of the specimen where no `model` is given. held_out: its figures on your own
     held-out cells (JSON of `evaluate classifier`), from which the deciding intervals know its errors. match_stain:
-    cells are brought to the stain of the classifier's training cells before it is asked; with held_out they are as when
-    that was measured. synthetic: the images are,
-    and the report says so.
+    cells are brought to the stain of the classifier's training cells before it is asked; with held_out, as when that
+    was measured. synthetic: the images are, and the report says so.
 
     Raises UsageError for wrong options, ResultError where `out` holds a result and `overwrite` is false, InputError
     where nothing can be counted.
@@ -90,9 +89,9 @@ def count(
         counted = report_elsewhere(made, Path(out), specimen=specimen, overwrite=overwrite)
         return CountResult(Path(out), (SmearResult(DEFAULT, Path(out), counted, ()),))
     appearance = AppearanceSettings(flat_field=flat_field, white_point=white_point)
-    matches = matched_as_measured(match_stain, held_out)
+    match = matched_as_measured(match_stain, held_out)
     settings = read_settings(
-        appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force, match_stain=matches
+        appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force, match_stain=match
     )
     smear_of, paths = grouping(smear_by), find(as_list(inputs))
     tables.refuse_finished(Path(out), overwrite=overwrite)
@@ -105,7 +104,6 @@ def count(
     )
     confusion = confusion_for(second, None if held_out is None else Path(held_out), specimen, detector.types)
     job = Job(specimen, detector, settings, workers, progress or silent, synthetic, second, confusion)
-
     looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))
     smears, ungrouped = into_smears(looks, smear_of)
     return count_smears(smears, Path(out), job, [*aside, *ungrouped], overwrite=overwrite)
@@ -158,7 +156,7 @@ def count_smear(
         known=known_types(job, readings),
         tested_on=model_note(job.detector).tested_on,
         unit="tile" if any(reading.look.by_tiles for reading in readings) else "field",
-        confusion=job.confusion,
+        **deciding(job, readings, stored),
     )
     warnings = record.warnings(readings, job.settings, job.detector, job.specimen) + unasked(job, readings)
     run = record.manifest("count", name, job, readings, everything, seconds=time.monotonic() - begun)

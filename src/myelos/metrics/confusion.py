@@ -17,10 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 from myelos import taxonomy
 from myelos.errors import UsageError
 from myelos.metrics.nested import FalseDetections, NestedShares, nested_shares
-from myelos.metrics.shares import ShareSettings
+from myelos.metrics.shares import ShareSettings, by_place
 
 LEAST_HELD_OUT = 20  # cells of a type that makes 2 % of a count or more; ours
 FREQUENT = 0.02
+_BESIDE = (
+    " The smear is stained as their sources are; whether it is like them otherwise was not measured. The numbers and "
+    "percentages beside are of the adopted names."
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Confusion:
     matrix: (T, T + 1) by true type and by named type in the order of `types`, the last column those that were missed,
     refused, or named otherwise. fits: false, for the reason in `why`, where the count is of another stain or source.
     alone: types that the detector names and the classifier cannot. What is finer than one of `types` is a word for some
-    of its cells; the others are kept apart, and the matrix says nothing of them.
+    of its cells; the others are kept apart, and the matrix says nothing of them. adopted: whether the count's names are
+    the classifier's; where not, its answers are corrected, and the detector's names stand beside.
     """
 
     types: tuple[str, ...]
@@ -41,6 +46,7 @@ class Confusion:
     fits: bool = True
     why: str = ""
     alone: tuple[str, ...] = ()
+    adopted: bool = True
 
     @classmethod
     def of(cls, types: Sequence[str], matrix: ArrayLike, *, source: str, specimen: str, **other: Any) -> Confusion:
@@ -59,6 +65,7 @@ class Confusion:
         given = None if false is None else FalseDetections(tuple(false["numbers"]), false["units"])
         rest = {key: stored[key] for key in ("source", "specimen", "fits", "why")}
         rest["alone"] = tuple(stored.get("alone", ()))  # files of earlier versions have none
+        rest["adopted"] = stored.get("adopted", True)
         return cls.of(stored["types"], stored["matrix"], **rest, false_detections=given)
 
     @property
@@ -87,12 +94,20 @@ class Confusion:
         """The type as which the classifier knows a cell of this name, None where it is kept apart."""
         return taxonomy.coarsen(name, self.types) if name in self.alone else name
 
+    def word(self, detected: str, classified: str | None) -> str:
+        """What a cell is called where the classifier decides: its type, or the detector's where that is finer or apart.
+
+        The rule is that of `classification.opinion.adopt`. classified: None where the classifier was not asked.
+        """
+        if classified is None or self.column(detected) is None or classified in taxonomy.ancestors(detected):
+            return detected
+        return classified
+
     def sentence(self, numbers: Mapping[str, int]) -> str:
-        """On the types that the detector alone names, where it named any; numbers: cells by type."""
+        """On whose word it is, and on the types that the detector alone names; numbers: cells by type."""
         names = ", ".join(taxonomy.cell_type(name).label.lower() for name in self.alone if numbers.get(name))
-        return (
-            f" What the detector alone names ({names}) is as it says, its errors not in the intervals." if names else ""
-        )
+        kept = f" What the detector alone names ({names}) is as it says, its errors not in the intervals."
+        return ("" if self.adopted else _BESIDE) + (kept if names else "")
 
     def known(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Types with held-out cells, and their matrix; what was named by another type counts with the last column."""
@@ -115,6 +130,15 @@ class Corrected:
     shares: NestedShares
     by_units: bool  # fields or tiles were drawn again, else single cells
     apart: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_cells(
+        cls, confusion: Confusion, cells: Sequence[tuple[str, str | None]], settings: ShareSettings
+    ) -> Corrected:
+        """cells: type and place. Over fields or tiles; over single cells where any cell has no place."""
+        places = all(place is not None for _, place in cells)
+        named = by_place([(name, place if places else "all") for name, place in cells], confusion.words())
+        return cls.of(confusion, named, settings, places=places)
 
     @classmethod
     def of(

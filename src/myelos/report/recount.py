@@ -24,6 +24,7 @@ from myelos.report.files import FORMAT
 from myelos.report.input import ModelNote, Picture, ReportInput
 from myelos.report.page import fingerprint
 from myelos.report.write import stored_crops, stored_pictures, write
+from myelos.smears.held_out import as_classified
 from myelos.tables import prepare, read_run, read_table, write_run, write_table
 
 
@@ -41,7 +42,7 @@ def load(out: Path) -> ReportInput:
     tables |= {name: _optional(out, name) for name in ("tiles", "set_aside", "opinions")}
     return ReportInput(
         title=stored["title"],
-        count=again(tables["cells"], tables["slides"], stored["count"]),
+        count=again(tables["cells"], tables["slides"], stored["count"], tables["opinions"]),
         run=run,
         crops=stored_crops(out),
         pictures=stored_pictures(out),
@@ -97,10 +98,18 @@ def recount(out: Path, corrections: Path) -> Path:
     return folder
 
 
-def again(cells: pa.Table, slides: pa.Table, stored: dict[str, Any], *, corrected: bool = False) -> Count:
+def again(
+    cells: pa.Table,
+    slides: pa.Table,
+    stored: dict[str, Any],
+    opinions: pa.Table | None = None,
+    *,
+    corrected: bool = False,
+) -> Count:
     """Count cells by the rules that a stored count was made with.
 
-    corrected: people changed types, whose errors the classifier's held-out cells do not describe.
+    opinions: what was said of the cells, where any was. corrected: people changed types, whose errors the
+    classifier's held-out cells do not describe.
     """
     confusion = Confusion.from_dict(stored["confusion"]) if stored.get("confusion") else None
     if confusion is not None and corrected:
@@ -114,6 +123,7 @@ def again(cells: pa.Table, slides: pa.Table, stored: dict[str, Any], *, correcte
         tested_on=stored["tested_on"],
         unit=stored["unit"],
         confusion=confusion,
+        said=None if opinions is None else as_classified(cells, opinions, confusion),
         smears={row["slide_id"]: row["smear"] or "" for row in slides.to_pylist()},
     )
 

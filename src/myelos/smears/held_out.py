@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from myelos import taxonomy
 from myelos.errors import InputError, UsageError
 from myelos.metrics.confusion import Confusion
 from myelos.models.types import Classifier
+from myelos.smears.job import Job
+from myelos.smears.rows import Reading
+from myelos.smears.second_opinion import scale_for
 
+OWN = "--held-out takes your own"
 REMEDY = "Make it with: myelos evaluate classifier --data YOUR_CELLS --model NAME --match-stain --json > held-out.json"
 
 
@@ -39,9 +45,59 @@ def confusion_for(
     card = getattr(classifier, "card", None)
     if card is None or not card.metrics:
         return None
-    source, figures = next(iter(card.metrics.items()))
-    why = f"the classifier's held-out cells are of {source}, another stain and camera; --held-out takes your own"
-    return _matrix(figures, classifier, source, card.specimen, detected, fits=False, why=why)
+    why = f"the classifier's held-out cells are of {' and '.join(card.metrics)}, another stain and camera; {OWN}"
+    return _of_card(card.metrics, classifier, card.specimen, detected, fits=False, why=why, adopted=False)
+
+
+def for_smear(job: Job, readings: Sequence[Reading]) -> Confusion | None:
+    """The matrix of a call as it holds for one smear.
+
+    Held-out cells of the laboratory hold; those of the model's card where the smear is stained as its sources are: more
+    cannot be told of it. Neither holds where the classifier was not asked about every image.
+    """
+    confusion, given = job.confusion, job.settings.stain
+    if confusion is None or job.classifier is None:
+        return confusion
+    if any(scale_for(job.classifier, one.look, job.settings) is None for one in readings):
+        return replace(confusion, fits=False, why="the classifier was not asked about every image")
+    if confusion.adopted:
+        return confusion
+    distances = [one.stain_apart for one in readings]
+    if any(apart is None for apart in distances):
+        return replace(confusion, why=confusion.why.replace("another", "perhaps another"))
+    if max(apart or 0.0 for apart in distances) > given.like:
+        return confusion
+    return replace(confusion, fits=True, why="")
+
+
+def deciding(job: Job, readings: Sequence[Reading], stored: Mapping[str, pa.Table]) -> dict[str, Any]:
+    """What `counting.count` takes of it: `confusion` and, by the tables of the smear, `said`."""
+    confusion = for_smear(job, readings)
+    return {"confusion": confusion, "said": as_classified(stored["cells"], stored["opinions"], confusion)}
+
+
+def as_classified(cells: pa.Table, opinions: pa.Table, confusion: Confusion | None) -> pa.Table | None:
+    """The table `cells` by the words that the classifier would decide for; None where they are adopted anyway."""
+    if confusion is None or confusion.adopted or not confusion.fits:
+        return None
+    said: dict[str, list[str]] = {}
+    for cell, kind in zip(opinions["cell_id"].to_pylist(), opinions["cell_type"].to_pylist(), strict=True):
+        said.setdefault(cell, []).append(kind)  # the detector's first
+    words = [confusion.word(said[cell][0], (*said[cell][1:], None)[0]) for cell in cells["cell_id"].to_pylist()]
+    column = cells.schema.get_field_index("cell_type")
+    return cells.set_column(column, cells.schema.field(column), pa.array(words, cells.schema.field(column).type))
+
+
+def _of_card(
+    metrics: Mapping[str, Any], classifier: Classifier, specimen: str, detected: Sequence[str], **word: Any
+) -> Confusion | None:
+    """All sources of a card in one matrix; None where it holds none."""
+    kept = {source: row["confusion"] for source, row in metrics.items() if row.get("confusion")}
+    if len({tuple(row["classes"]) for row in kept.values()}) != 1:
+        return None
+    summed = np.sum([np.array(row["matrix"]) for row in kept.values()], axis=0)
+    figures = {"confusion": {"classes": next(iter(kept.values()))["classes"], "matrix": summed}}
+    return _matrix(figures, classifier, " and ".join(kept), specimen, detected, **word)
 
 
 def matched_as_measured(match: bool, held_out: str | Path | None) -> bool:

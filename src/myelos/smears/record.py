@@ -192,7 +192,10 @@ def manifest(
         "set_aside": dict(sorted(Counter(item.reason for item in aside).items())),
         "models": [model_entry(model) for model in job.models],
         "rule": RULE if job.classifier is None else SECOND_RULE,
-        "stain_matched": sum(reading.stain_matched for reading in readings),
+        "stain_matched": sum(reading.stain_apart is not None for reading in readings),
+        "stain_apart": max(
+            (round(one.stain_apart, 3) for one in readings if one.stain_apart is not None), default=None
+        ),
         "settings": dataclasses.asdict(job.settings),
         "versions": versions(),
         "seconds": round(seconds, 3),

@@ -27,11 +27,14 @@ Image = NDArray[np.uint8]  # (height, width, 3) RGB
 @dataclass(frozen=True, slots=True)
 class StainSettings:
     """match: whether cells are brought to the stain of the classifier's training cells before it is asked. cells: so
-    many tell the stain of a smear; fewest: below this nothing is matched, because few cells tell their types, too."""
+    many tell the stain of a smear; fewest: below this nothing is matched, because few cells tell their types, too.
+    like: distance (`imaging.matching.apart`) up to which a smear is stained as the training cells; 0.49 is the most
+    that eight of these reached."""
 
     match: bool = True
     cells: int = 200
-    fewest: int = 20
+    fewest: int = 8
+    like: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Reading:
     picture_scale: float
     area: float  # level-0 pixels that were read
     partial: bool = False
-    stain_matched: bool = False  # its cells were brought to the stain that the classifier was taught
+    stain_apart: float | None = None  # of the smear from the nearest that the classifier was taught, where matched
 
     @property
     def area_mm2(self) -> float | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from myelos.classification.evaluate import taught
 from myelos.errors import UsageError
-from myelos.imaging.matching import Look, look_of, matched, nearest
+from myelos.imaging.matching import Look, apart, look_of, matched, nearest
 from myelos.models.types import Classifier
 from myelos.smears.rows import Image, Reading, StainSettings
 from myelos.smears.second_opinion import Cut, Row, with_second_opinion
@@ -24,6 +24,10 @@ class Stain:
 
     own: Look
     like: Look
+
+    @property
+    def apart(self) -> float:
+        return apart(self.own, self.like)
 
     @classmethod
     def of(cls, windows: Sequence[Image], looks: Sequence[Look], settings: StainSettings) -> Stain | None:
@@ -84,12 +88,13 @@ class SmearOpinion:
         return ready
 
     def _asked(self, reading: Reading, windows: Windows) -> Reading:
+        distance = self._stain.apart if self._stain else None
         if not windows:
-            return reading
+            return replace(reading, stain_apart=distance)
 
         def cut(row: Row) -> Image | None:
             return windows.get(row["cell_id"])
 
         shown = self._stain.brought(cut) if self._stain else cut
         cells, opinions = with_second_opinion(reading.cells, reading.opinions, shown, self._classifier)
-        return replace(reading, cells=cells, opinions=opinions, stain_matched=self._stain is not None)
+        return replace(reading, cells=cells, opinions=opinions, stain_apart=distance)

@@ -61,7 +61,7 @@ def read_slide(
             stain = stain_of_slide(rows[0], cut, classifier, settings.stain)
             rows = with_second_opinion(*rows, stain.brought(cut) if stain else cut, classifier)
         read = _finish_slide(look, slide, area, found, reader.sharp, rows, settings)
-        return replace(read, stain_matched=stain is not None)
+        return replace(read, stain_apart=stain.apart if stain else None)
 
 
 def tiles_to_read(look: Look, area: Readable, detector: Detector, settings: ReadSettings) -> list[Tile]:
