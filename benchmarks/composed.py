@@ -226,7 +226,9 @@ def main() -> None:
     given = parser.parse_args()
     smears = Smears(given.specimen, given.smears, given.fields, own_stain=given.own_stain)
     part = None if given.part == "all" else given.part
-    settings = CellImagesSettings(part=part, per_type=given.per_type, rendered=0.0, alike=not given.own_stain)
+    settings = CellImagesSettings(  # cells that are counted are changed no more than their stain asks
+        part=part, per_type=given.per_type, rendered=0.0, alike=not given.own_stain, matched=False, scatter=False
+    )
     cut_outs = read_cut_outs(given.cell_images, mpp=MPP, settings=settings)
     halves = half(cut_outs, 0), half(cut_outs, 1)
     classifier, match = given.classifier or CLASSIFIERS[smears.specimen], not given.no_match_stain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,18 @@ import numpy as np
 import pytest
 
 from fake_detector import BlobDetector
-from myelos import pipeline
-from myelos.classification.evaluate import taught
+from myelos import pipeline, taxonomy
+from myelos.classification.evaluate import scheme_classes, taught
 from myelos.classification.judging import JudgedCells, judge
 from myelos.classification.looks import add_looks, few_of_each, looks_of_crops
+from myelos.datasets.layouts import read_fields
 from myelos.errors import UsageError
 from myelos.imaging.matching import Look, apart, look_of
 from myelos.models import available
 from myelos.models.files import WEIGHTS, read_card, sha256
-from myelos.smears.held_out import matched_as_measured
+from myelos.phantom.dataset import write_fields
+from myelos.protocols.found_cells import judge_found
+from myelos.smears.held_out import confusion_for, matched_as_measured
 from myelos.smears.rows import StainSettings
 from myelos.smears.staining import SmearOpinion, Stain, stain_of_slide
 from myelos.tables import read_run, read_table
@@ -185,3 +189,27 @@ def test_evaluate_matches_as_a_count_does(tmp_path: Path) -> None:
         judge(cells, Shown())
     with pytest.raises(UsageError, match="another"):
         judge(replace(cells, stain_like=(tmp_path,)), classifier)
+
+
+def test_the_whole_way_is_measured_on_annotated_fields(tmp_path: Path) -> None:
+    """Found by the detector or missed, then named; only a count with the same detector takes such a file."""
+    write_fields(tmp_path / "fields", count=3, specimen="blood", size=(640, 480), mpp=0.25, seed=3)
+    truth = [kind for field in read_fields(tmp_path / "fields")[0] for kind in field.types]
+    detector, classifier = BlobDetector(("leukocyte", "plasma_cell")), Shown()
+    result = judge_found([tmp_path / "fields"], detector, classifier, mpp=0.25)
+    assert not classifier.decides
+    matrix = np.array(result["confusion"]["matrix"])
+    assert (
+        result["images"]
+        == matrix.sum()
+        == sum(taxonomy.coarsen(kind, scheme_classes("wbc5")) is not None for kind in truth)
+    )
+    neutrophil = result["confusion"]["classes"].index("neutrophil")
+    assert matrix[:, :-1].sum() == matrix[:, neutrophil].sum() > 0, "all that is found and not kept apart"
+    assert result["missed"] == matrix[:, -1].sum() > 0
+    path = tmp_path / "held-out.json"
+    path.write_text(json.dumps(result))
+    own = confusion_for(Shown(), path, "blood", detector.types, detector="blobs")
+    assert own.alone == ("plasma_cell",)
+    with pytest.raises(UsageError, match="found by blobs"):
+        confusion_for(Shown(), path, "blood", detector.types, detector="blood")

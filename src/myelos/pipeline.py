@@ -88,8 +88,7 @@ def count(
     if made is not None:
         counted = report_elsewhere(made, Path(out), specimen=specimen, overwrite=overwrite)
         return CountResult(Path(out), (SmearResult(DEFAULT, Path(out), counted, ()),))
-    appearance = AppearanceSettings(flat_field=flat_field, white_point=white_point)
-    match = matched_as_measured(match_stain, held_out)
+    appearance, match = AppearanceSettings(flat_field, white_point), matched_as_measured(match_stain, held_out)
     settings = read_settings(
         appearance, specimen, cells, stitch=stitch, common_scale=common_scale, force=force, match_stain=match
     )
@@ -102,7 +101,8 @@ def count(
     second = choose_classifier(
         classifier, model=model, specimen=specimen, device=device, threads=threads, precise=precise
     )
-    confusion = confusion_for(second, None if held_out is None else Path(held_out), specimen, detector.types)
+    own = None if held_out is None else Path(held_out)
+    confusion = confusion_for(second, own, specimen, detector.types, detector=detector.name)
     job = Job(specimen, detector, settings, workers, progress or silent, synthetic, second, confusion)
     looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))
     smears, ungrouped = into_smears(looks, smear_of)

@@ -178,23 +178,30 @@ def figures(
     shares = into_classes(probabilities, types, classes)[labelled]
     said = [classes[best] if best < len(classes) else None for best in shares.argmax(axis=1)]
     meant = [str(truth[index]) for index in labelled]
-    result = evaluate(meant, said, labels=classes)
     confidence, right = shares.max(axis=1), np.array([t == s for t, s in zip(meant, said, strict=True)], bool)
-    matrix = confusion_matrix(meant, said, classes)
+    return (
+        {"images": len(labelled), "scheme": scheme}
+        | figures_of_words(meant, said, classes)
+        | {
+            "ece": expected_calibration_error(np.clip(confidence, 0, 1), right) if labelled else None,
+            "unidentified": _refused(confidence, right, threshold),
+            "set_aside": aside,
+        }
+    )
+
+
+def figures_of_words(truth: Sequence[str], said: Sequence[str | None], classes: Sequence[str]) -> dict[str, Any]:
+    """Those of the figures that need no probabilities; None: what was missed or called by no class."""
+    result, matrix = evaluate(truth, said, labels=classes), confusion_matrix(truth, said, classes)
     seen = {name: row for name, row in result["classes"].items() if row["support"] or row["predicted"]}
     return {
-        "images": len(labelled),
-        "scheme": scheme,
         "accuracy": result["accuracy"],
         "macro_f1": result["macro"]["f1"],
         "weighted_f1": result["weighted"]["f1"],
         "kappa": cohen_kappa(matrix[:, :-1]),
-        "ece": expected_calibration_error(np.clip(confidence, 0, 1), right) if labelled else None,
         "classes": {name: _strict(row) for name, row in seen.items()},
         "tolerant": _tolerant(result, seen),
-        "unidentified": _refused(confidence, right, threshold),
         "confusion": {"classes": list(classes), "matrix": matrix.tolist()},
-        "set_aside": aside,
     }
 
 

@@ -24,6 +24,8 @@ myelos evaluate classifier --question blast-character --data mll_bone_marrow_cel
 
 myelos evaluate classifier --external --data lmu_aml_cells --model cells-marrow
 
+myelos evaluate classifier --data my_fields --detector marrow --model cells-marrow --match-stain --json
+
 myelos evaluate classifier --truth truth.csv --predictions said.csv --scheme mll21 --json
 """
 
@@ -54,6 +56,10 @@ def classifier(
         bool,
         typer.Option("--match-stain", help="Bring cells to the nearest stain that the model was taught, as counts do."),
     ] = False,
+    detector: Annotated[
+        str | None,
+        typer.Option(help="Annotated fields read as a count reads them: found or missed by this detector, then named."),
+    ] = None,
     mpp: common.Mpp = None,
     threads: common.Threads = None,
     device: common.Device = "cpu",
@@ -82,7 +88,10 @@ def classifier(
         common.check_mpp(mpp)
         cells = JudgedCells(tuple(data or ()), scheme, part, mpp, tuple(stain_like or ()), match_stain)
         way = {"device": device, "threads": threads, "precise": precise}
-        result = _by_model(cells, str(model), asked, external=external, threshold=threshold, way=way)
+        if detector:
+            result = _found(cells, str(model), detector, way)
+        else:
+            result = _by_model(cells, str(model), asked, external=external, threshold=threshold, way=way)
     if as_json:
         common.print_json(result)
     elif "question" in result:
@@ -92,6 +101,16 @@ def classifier(
     else:
         show(result)
     return 3 if result["set_aside"] else 0
+
+
+def _found(cells: JudgedCells, model: str, detector: str, way: dict[str, Any]) -> dict[str, Any]:
+    from myelos.models import load, load_classifier
+    from myelos.protocols.found_cells import judge_found
+
+    loaded = load(detector, device=way["device"], threads=way["threads"])
+    given = {"scheme": cells.scheme, "mpp": cells.mpp, "match_stain": cells.match_stain, "threads": way["threads"]}
+    with common.progress_bars() as progress:
+        return judge_found(cells.folders, loaded, load_classifier(model, **way), **given, progress=progress)
 
 
 def _by_model(

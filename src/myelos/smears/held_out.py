@@ -24,9 +24,14 @@ REMEDY = "Make it with: myelos evaluate classifier --data YOUR_CELLS --model NAM
 
 
 def confusion_for(
-    classifier: Classifier | None, held_out: Path | None, specimen: str, detected: Sequence[str] = ()
+    classifier: Classifier | None,
+    held_out: Path | None,
+    specimen: str,
+    detected: Sequence[str] = (),
+    *,
+    detector: str = "",
 ) -> Confusion | None:
-    """The matrix that the deciding interval draws from. detected: the types of the detector.
+    """The matrix that the deciding interval draws from. detected: the types of the detector, whose name is `detector`.
 
     held_out: JSON of `evaluate classifier` with the same model on cells of the laboratory's own stain and camera, never
     trained on. Without it the matrix of the model's card is shown not to fit: it was measured on another source.
@@ -39,7 +44,7 @@ def confusion_for(
             raise UsageError("--held-out needs a classifier", remedy="Leave out --classifier none")
         return None
     if held_out is not None:
-        confusion = _from_file(classifier, held_out, specimen, detected)
+        confusion = _from_file(classifier, held_out, specimen, detected, detector)
         classifier.decides = True
         return confusion
     card = getattr(classifier, "card", None)
@@ -113,7 +118,7 @@ def matched_as_measured(match: bool, held_out: str | Path | None) -> bool:
         return False  # of a version that did not match
 
 
-def _from_file(classifier: Classifier, path: Path, specimen: str, detected: Sequence[str]) -> Confusion:
+def _from_file(classifier: Classifier, path: Path, specimen: str, detected: Sequence[str], detector: str) -> Confusion:
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))
         given = figures["model"]
@@ -124,6 +129,9 @@ def _from_file(classifier: Classifier, path: Path, specimen: str, detected: Sequ
         raise UsageError(
             f"{path} is of the model {given}", why=f"the cells are named by {classifier.name}", remedy=REMEDY
         )
+    found_by = figures.get("detector", detector)
+    if found_by != detector:
+        raise UsageError(f"the cells of {path} were found by {found_by}", why=f"these are found by {detector}")
     return confusion
 
 
@@ -138,15 +146,19 @@ def _matrix(
     """The stored matrix over what the classifier can say.
 
     A class finer than one of its types belongs to that. Held-out cells of a class that it cannot name at all are left
-    out: no answer of its tells how many such cells there are.
+    out, because no answer of its tells how many such cells there are; not where a detector found and named them, too.
     """
     classes, stored = figures["confusion"]["classes"], np.array(figures["confusion"]["matrix"])
-    known = [_said(name, classifier.types) for name in classes]
+    measured = stored.sum(axis=1) * ("detector" in figures)
+    known = [
+        _said(name, classifier.types) or (name if cells else None)
+        for name, cells in zip(classes, measured, strict=True)
+    ]
     types = list(dict.fromkeys(name for name in known if name))
     onto = np.array([[name == own for own in types] for name in known], dtype=int).reshape(len(classes), -1)
     matrix = onto.T @ stored[:, :-1] @ onto
     rest = onto.T @ stored.sum(axis=1) - matrix.sum(axis=1)
-    alone = only_detected(detected, classifier.types)
+    alone = tuple(name for name in only_detected(detected, classifier.types) if name not in types)
     return Confusion.of(types, np.column_stack([matrix, rest]), source=source, specimen=specimen, alone=alone, **word)
 
 
