@@ -80,7 +80,7 @@ def noise(rng: Random, count: int) -> Iterator[tuple[str, Image]]:
         way = ("white", "coarse", "fractal", "salt")[index % 4]
         planes = 1 if rng.random() < 0.3 else 3
         if way == "fractal":
-            field = np.stack([_fractal(h, w, rng.uniform(0.5, 2.0), rng) for _ in range(planes)], axis=2)
+            field = np.stack([fractal(h, w, rng.uniform(0.5, 2.0), rng) for _ in range(planes)], axis=2)
         else:
             coarse = 1 if way != "coarse" else int(rng.integers(2, 24))
             field = rng.normal(size=(h // coarse + 2, w // coarse + 2, planes))
@@ -90,7 +90,7 @@ def noise(rng: Random, count: int) -> Iterator[tuple[str, Image]]:
         yield way, np.clip(image, 0, 255).astype(np.uint8)
 
 
-def _fractal(h: int, w: int, slope: float, rng: Random) -> NDArray[np.float64]:
+def fractal(h: int, w: int, slope: float, rng: Random) -> NDArray[np.float64]:
     frequency = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None])
     frequency[0, 0] = 1.0
     field = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(h, w))) / frequency**slope, (h, w))

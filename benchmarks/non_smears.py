@@ -1,7 +1,8 @@
 """Images that show no smear, by kind, made from what is installed and from the two tissue sources of the real data.
 
 Every kind is a function of a random generator and yields (group, image): a group is one photograph, one tissue source
-or one way of drawing, so that a cross-validation can leave whole groups out. `HELD_OUT` kinds take part in no tuning.
+or one way of drawing, so that a cross-validation can leave whole groups out. `HELD_OUT` kinds take part in no tuning;
+of the kinds in `FOR_FIT` other images are tuned on than are quoted, made in another way and from other sources.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from drawn_images import (
     text,
     through_jpeg,
 )
+from invented_reliefs import invented_reliefs
 from measured_images import relief_maps, scans
 
 PHOTOGRAPHS = (
@@ -139,11 +141,15 @@ DRAWN: dict[str, Callable[[Random, int], Iterator[tuple[str, Image]]]] = {
     "relief maps": relief_maps,
     "scans": scans,
 }
-HELD_OUT = frozenset({"other microscopy", "charts", "relief maps", "scans"})
+FOR_FIT = {"relief maps": invented_reliefs}
+HELD_OUT = frozenset({"other microscopy", "charts", "scans"})
 
 
-def non_smears(data: Path, kind: str, seed: int, count: int) -> Iterator[tuple[str, Image]]:
-    """`count` images (h, w, 3) of one kind of `KINDS` with their groups; same seed, same images."""
+def non_smears(data: Path, kind: str, seed: int, count: int, *, fit: bool = False) -> Iterator[tuple[str, Image]]:
+    """`count` images (h, w, 3) of one kind of `KINDS` with their groups; same seed, same images.
+
+    fit: images to tune on; only kinds in `FOR_FIT` show then something else than with another seed.
+    """
     rng = np.random.default_rng(seed)
     if kind == "tissue: CMU-1":
         yield from tissue({"CMU-1": slide_pixels(data / "wsi_samples" / "CMU-1-Small-Region.svs")}, rng, count)
@@ -151,7 +157,7 @@ def non_smears(data: Path, kind: str, seed: int, count: int) -> Iterator[tuple[s
         files = sorted((data / "bm_graz_he" / "images").glob("*.png"))
         yield from tissue({path.stem: read(path) for path in files}, rng, count)
     else:
-        yield from DRAWN[kind](rng, count)
+        yield from (FOR_FIT.get(kind, DRAWN[kind]) if fit else DRAWN[kind])(rng, count)
 
 
 KINDS = ("tissue: CMU-1", "tissue: trephine", *DRAWN)

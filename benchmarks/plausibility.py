@@ -3,14 +3,17 @@
     python benchmarks/plausibility.py [--data DIR]           the table, over all real images (minutes)
     python benchmarks/plausibility.py --real 300             with at most 300 images of each real set
     python benchmarks/plausibility.py --kind scans           one kind of non-smear alone
+    python benchmarks/plausibility.py --model blood --model marrow     with both detectors
+    python benchmarks/plausibility.py --further              kinds beyond the table
     python benchmarks/plausibility.py --fit                  fit the trees anew, and try them across sources
 
 "judge" is the look at an image before any model; "count" is what `myelos count` does with an image by itself: what
 passes, but not surely, has to show a cell that the detector is sure of.
 
 Half of the real images (by SHA-256) take part in the fit, and of the non-smears and the rendered smears those with
-other seeds than the quoted ones. Photographs and tissue come from the same few sources in both; `--fit` therefore also
-prints what is refused by trees that have not seen the photograph, the section or the way of drawing concerned.
+other seeds than the quoted ones; of relief maps other landscapes in other colours. Photographs and tissue come from the
+same few sources in both; `--fit` therefore also prints what is refused by trees that have not seen the photograph, the
+section or the way of drawing concerned.
 """
 
 from __future__ import annotations
@@ -20,14 +23,15 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from non_smears import HELD_OUT, KINDS, Image, non_smears, read
+from further_images import FURTHER
+from non_smears import FOR_FIT, HELD_OUT, KINDS, Image, non_smears, read
 from numpy.typing import NDArray
 from smear_images import PATTERNS, is_for_tuning, rendered, smear_files, variants
 
@@ -43,7 +47,14 @@ from myelos.smears.rows import Reading, ReadSettings
 ROOT = Path(__file__).resolve().parent.parent
 STORED = ROOT / "src" / "myelos" / "imaging" / "plausibility.json"
 FIT_SEED, QUOTE_SEED = 11, 77
-FIT_COUNTS = {"photographs": 800, "discs": 350, "tissue: CMU-1": 450, "tissue: trephine": 600, "noise": 350}
+FIT_COUNTS = {
+    "photographs": 800,
+    "discs": 350,
+    "tissue: CMU-1": 450,
+    "tissue: trephine": 600,
+    "noise": 350,
+    "relief maps": 900,
+}
 FIT_VARIANTS, FIT_RENDERED = 1600, 168  # smears made from smears, and rendered
 FIT_MOST = 1800  # of the images of a real set, both halves together
 ROUNDS, LEAVES, RATE, SEEDS = 120, 8, 0.1, (0, 1)
@@ -64,7 +75,7 @@ def fit_rows(data: Path) -> tuple[list[Row], list[Row]]:
     others: list[Row] = []
     for kind in KINDS:
         if kind not in HELD_OUT:
-            images = non_smears(data, kind, FIT_SEED, FIT_COUNTS.get(kind, 220))
+            images = non_smears(data, kind, FIT_SEED, FIT_COUNTS.get(kind, 220), fit=True)
             others += [(kind, group, measure(np.ascontiguousarray(image))) for group, image in images]
     return smears, others
 
@@ -161,31 +172,27 @@ def across(smears: list[Row], others: list[Row], folds: int = 10) -> None:
 
 @dataclass(frozen=True)
 class Refused:
-    """Of each image, whether the first look refused it, and whether a count by itself would."""
+    """Of each image, whether the first look refused it, and whether a count by itself would, with each detector."""
 
-    judged: list[bool]
-    counted: list[bool]
+    answers: list[tuple[bool, ...]]
 
     def of(self, chosen: list[bool] | None = None) -> str:
-        """Columns: images, refused by the first look, refused in all, in per cent."""
-        rows = [pair for pair, kept in zip(self.pairs, chosen or [True] * len(self.judged), strict=True) if kept]
-        first, both = (100 * np.mean([row[place] for row in rows]) if rows else np.nan for place in (0, 1))
-        return f"{len(rows):6}{first:10.2f}{both:10.2f}"
-
-    @property
-    def pairs(self) -> list[tuple[bool, bool]]:
-        return list(zip(self.judged, self.counted, strict=True))
+        """Columns: images, refused by the first look, refused in all with each detector, in per cent."""
+        kept = chosen or [True] * len(self.answers)
+        rows = [answer for answer, keep in zip(self.answers, kept, strict=True) if keep]
+        return f"{len(rows):6}" + "".join(f"{100 * np.mean(column):10.2f}" for column in zip(*rows, strict=True))
 
 
-def refused(images: Iterable[Image], job: Job) -> Refused:
+def refused(images: Iterable[Image], jobs: Sequence[Job]) -> Refused:
     """Which of the images are refused."""
-    verdicts = []
+    answers = []
     for image in images:
         image = np.ascontiguousarray(image)
         verdict = judge(image)
-        asked = verdict.is_smear and verdict.score < job.settings.second_look.sure
-        verdicts.append((not verdict.is_smear, not verdict.is_smear or (asked and not alone(image, job)[0])))
-    return Refused([first for first, _ in verdicts], [both for _, both in verdicts])
+        asked = verdict.is_smear and verdict.score < ReadSettings().second_look.sure
+        counted = [not verdict.is_smear or (asked and not alone(image, job)[0]) for job in jobs]
+        answers.append((not verdict.is_smear, *counted))
+    return Refused(answers)
 
 
 def alone(image: Image, job: Job) -> tuple[list[Reading], list[SetAside]]:
@@ -196,28 +203,33 @@ def alone(image: Image, job: Job) -> tuple[list[Reading], list[SetAside]]:
         return read_smear(scaled([look(path)], job), job, "reading")
 
 
-def quote_non_smears(data: Path, kinds: Iterable[str], job: Job) -> None:
+def quote_non_smears(data: Path, kinds: Iterable[str], jobs: Sequence[Job]) -> None:
     """Print the first table of the module's docstring."""
-    print(f"{'kind':26}{'n':>6}{'judge %':>10}{'count %':>10}  in the fit")
     for kind in kinds:
-        answers = refused((image for _, image in non_smears(data, kind, QUOTE_SEED, 120)), job)
-        print(f"{kind:26}{answers.of()}  {'no' if kind in HELD_OUT else 'other images'}", flush=True)
+        answers = refused((image for _, image in non_smears(data, kind, QUOTE_SEED, 120)), jobs)
+        fitted = "no" if kind in HELD_OUT else "others of another make" if kind in FOR_FIT else "other images"
+        print(f"{kind:26}{answers.of()}  {fitted}", flush=True)
 
 
-def quote_smears(data: Path, most: int, job: Job) -> None:
+def quote_further(jobs: Sequence[Job]) -> None:
+    """Print kinds beyond the table, on which nothing was chosen."""
+    for kind, make in FURTHER.items():
+        answers = refused((image for _, image in make(np.random.default_rng(QUOTE_SEED), 60)), jobs)
+        print(f"{kind:26}{answers.of()}", flush=True)
+
+
+def quote_smears(data: Path, most: int, jobs: Sequence[Job]) -> None:
     """Print the second table: all images of the real sets, and those that took no part in the fit."""
-    print(f"\n{'real set':26}{'n':>6}{'judge %':>10}{'count %':>10}  not in the fit: the same")
-    print(
-        f"{'rendered smears':26}{refused((im for _, im in rendered(QUOTE_SEED, min(most, 112))), job).of()}", flush=True
-    )
-    everything = Refused([], [])
+    print(f"\n{'real set, then those not in the fit'}")
+    made = refused((image for _, image in rendered(QUOTE_SEED, min(most, 112))), jobs)
+    print(f"{'rendered smears':26}{made.of()}", flush=True)
+    everything = Refused([])
     for name in PATTERNS:
         paths = smear_files(data, name)
         paths = [paths[i] for i in np.random.default_rng(1).permutation(len(paths))[:most]]
-        answers = refused((read(path) for path in paths), job)
-        apart = answers.of([not is_for_tuning(path) for path in paths])
-        print(f"{name:26}{answers.of()}  {apart}", flush=True)
-        everything = Refused(everything.judged + answers.judged, everything.counted + answers.counted)
+        found = refused((read(path) for path in paths), jobs)
+        print(f"{name:26}{found.of()}  {found.of([not is_for_tuning(path) for path in paths])}", flush=True)
+        everything = Refused(everything.answers + found.answers)
     print(f"{'all':26}{everything.of()}")
 
 
@@ -239,22 +251,25 @@ def main() -> None:
     parser.add_argument("--real", type=int, default=10**9, help="most images of each real set")
     parser.add_argument("--fit", action="store_true", help="fit the trees and store them")
     parser.add_argument("--kind", action="append", choices=KINDS, help="this kind of non-smear and nothing else")
-    parser.add_argument("--model", default="blood", help="the detector that takes the second look")
+    parser.add_argument("--further", action="store_true", help="kinds beyond the table and nothing else")
+    parser.add_argument("--model", action="append", help="a detector that takes the second look (blood)")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     if options.fit:
         fit(options.data)
         return
-    settings = ReadSettings()
-    job = Job(None, load(options.model, threads=1), settings, 1, silent)
-    quote_non_smears(options.data, options.kind or KINDS, job)
-    if not options.kind:
-        quote_smears(options.data, options.real, job)
+    models = options.model or ["blood"]
+    jobs = [Job(None, load(model, threads=1), ReadSettings(), 1, silent) for model in models]
+    print(f"{'refused, per cent':26}{'n':>6}{'judge':>10}" + "".join(f"{model:>10}" for model in models))
+    if options.further:
+        quote_further(jobs)
+    else:
+        quote_non_smears(options.data, options.kind or KINDS, jobs)
+    if not options.kind and not options.further:
+        quote_smears(options.data, options.real, jobs)
         speed(options.data)
-    sure = settings.second_look
-    print(
-        f"\nthreshold {SETTINGS.threshold}, sure from {sure.sure}, of a cell from {sure.sure_cell}, by {options.model}"
-    )
+    sure = ReadSettings().second_look
+    print(f"\nthreshold {SETTINGS.threshold}, sure from {sure.sure}, of a cell from {sure.sure_cell}")
 
 
 if __name__ == "__main__":

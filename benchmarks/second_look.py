@@ -54,7 +54,7 @@ def smears(data: Path) -> tuple[list[Row], dict[Path, Row]]:
 
 def images_of(data: Path, kind: str) -> list[tuple[str, Image]]:
     """The images of the fit of one kind with their groups."""
-    made = non_smears(data, kind, FIT_SEED, COUNTS.get(kind, USUAL_COUNT))
+    made = non_smears(data, kind, FIT_SEED, COUNTS.get(kind, USUAL_COUNT), fit=True)
     return [(group, np.ascontiguousarray(image)) for group, image in made]
 
 

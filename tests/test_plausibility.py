@@ -31,9 +31,18 @@ def refused_share(folder: Path, kind: str, count: int) -> float:
     return float(np.mean([not judge(image).is_smear for image in images]))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DRAWN if kind not in HELD_OUT])
+@pytest.mark.parametrize("kind", [kind for kind in DRAWN if kind not in HELD_OUT | set(others.FOR_FIT)])
 def test_what_is_no_smear_is_refused(kind: str) -> None:
     assert refused_share(Path(), kind, EACH) >= 0.95
+
+
+@pytest.mark.parametrize("kind", list(others.FOR_FIT))
+def test_the_fit_sees_other_images_of_a_kind_than_are_quoted(kind: str) -> None:
+    """Even with the same seed: made in another way, so that none is like a quoted one, pixel by pixel, of its size."""
+    fit, quoted = (list(others.non_smears(Path(), kind, SEED, 10, fit=fit)) for fit in (True, False))
+    assert not {group for group, _ in fit} & {group for group, _ in quoted}
+    small = [[cv2.resize(image, (24, 24)).astype(float) for _, image in images] for images in (fit, quoted)]
+    assert min(np.abs(one - other).mean() for one in small[0] for other in small[1]) > 8
 
 
 @pytest.mark.data
