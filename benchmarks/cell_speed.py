@@ -1,231 +1,199 @@
-"""How fast single cells are named, beside PyTorch in the same run, and whether the faster way names them the same.
+"""How fast single cells are named, beside PyTorch in the same run, and whether int8 names them the same.
 
-    python benchmarks/cell_speed.py --data mll_bone_marrow_cells --model cells-marrow [--cells 600] [--threads 2]
-        [--poses 8] [--part test]
+    python benchmarks/cell_speed.py --data mll_bone_marrow_cells --data pbc_dib_cells [--data lmu_aml_cells]
+        [--model cells-marrow] [--mpp lmu_aml_cells=0.0786] [--threads 2] [--cells 500]
 
-PyTorch runs in float32, channels last, inference mode, at the best of several batch sizes; OpenVINO runs the shipped
-graph in float32, in bfloat16, and in int8 (quantised here by NNCF on other cells of the same folders, where NNCF is
-installed). Labels are those of the mean over the poses, each timed as one crop. For each faster way: the share of
-cells with the same label, McNemar's test against float32, and the blasts whose label changed. Beside crops a second
-stands the processor time of one crop over all threads, which other work on the machine disturbs less.
+For each model (both shipped ones where none is given), as it answers, with its own number of poses:
 
-Ways of int8: as NNCF does it with 256 cells; with 500 and its slower correction of biases; the first convolution and
-the last layer in float besides; and with accuracy control, which takes layers back to float until 99.5 % of 300 further
-cells have the label that they had.
+- speed on some cells: PyTorch in float32, channels last, inference mode, at the best of several batch sizes, against
+  the shipped graph in float32 and `NAME.int8.onnx`, in turns; beside cells a second the processor time of one cell,
+  which other work on the machine disturbs less; and whether PyTorch gives the labels of the float32 graph;
+- labels of all cells (--cells: of so many) in float32 and in int8: the share that is the same, by source and in all,
+  McNemar's test, the blasts whose label changed, and the largest difference of a probability.
+
+Most of these cells were trained on, so that the figures compare two forms of a model and say nothing of its accuracy.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from myelos.classification.evaluate import crop_of, scales_of
-from myelos.classification.judging import part_of
 from myelos.datasets.cell_sets import read_cell_sets
 from myelos.datasets.cells import CellRecord
-from myelos.imaging.crops import views
+from myelos.detection.prepare import spread
+from myelos.imaging.crops import Image, views
 from myelos.metrics.mcnemar import mcnemar
-from myelos.metrics.selective import softmax
-from myelos.models.classify import build_classifier
+from myelos.models import available
+from myelos.models.classify import GraphClassifier, ModuleClassifier
 from myelos.models.files import ModelCard, find, read_card
 
 BATCHES = (1, 8, 16, 32, 64)
-CALIBRATION, VALIDATION = 500, 300  # cells that int8 is set up with; they are not judged
-EQUAL = 0.995  # of labels
-TIMED = 256  # crops of a run that is timed
+TIMED, ROUNDS = 48, 3  # cells of a run that is timed; runs, of which the best counts
+TOGETHER = 64
+EQUAL, FASTER = 0.995, 3.0  # what int8 has to reach
+
+Named = Callable[[Sequence[Image]], NDArray[np.float32]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Timed:
-    """rate: crops a second; cost: processor seconds of a crop; logits: (crops, T)."""
+    """The best of several runs: seconds of a cell by the clock, and of a processor."""
 
-    rate: float
-    cost: float
-    logits: np.ndarray
-    batch: int = 1
+    wall: float = float("inf")
+    cpu: float = float("inf")
+
+    def take(self, named: Named, crops: Sequence[Image]) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        named(crops)
+        self.wall = min(self.wall, (time.perf_counter() - wall) / len(crops))
+        self.cpu = min(self.cpu, (time.process_time() - cpu) / len(crops))
+
+
+@dataclass(slots=True)
+class Answers:
+    """Of all cells: source, true type, and (T,) probabilities in float32 and in int8."""
+
+    sources: list[str] = field(default_factory=list)
+    truth: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    precise: list[NDArray[np.float32]] = field(default_factory=list)
+    quick: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 def main() -> None:
-    arguments = _arguments()
-    torch.set_num_threads(arguments.threads)
-    card = read_card(find(arguments.model))
-    records = part_of(read_cell_sets([Path(folder) for folder in arguments.data])[0], arguments.part)
-    aside = CALIBRATION + VALIDATION
-    chosen = np.random.default_rng(0).permutation(len(records))[: arguments.cells + aside]
-    crops = _crops([records[i] for i in chosen], card)
-    setup, crops = crops[:aside], crops[aside:]
-    truth = [records[i].cell_type for i in chosen[aside:]]
-    posed = np.concatenate([views(crop, arguments.poses) for crop in crops])
-    reference = _torch(card, posed)
-    print(f"{len(crops)} cells in {arguments.poses} poses, {card.tile} px, {arguments.threads} threads")
-    print(f"PyTorch float32, batch {reference.batch}: {reference.rate:.0f} crops/s, {1e3 * reference.cost:.2f} ms")
-    for name, model in _ways(card, setup, arguments.ways):
-        hint = "bf16" if name.startswith("bf16") else "f32"
-        found = _openvino(card, posed, hint, model, arguments.threads)
-        _report(name, found, reference, truth, card, arguments.poses)
+    given = _arguments()
+    torch.set_num_threads(given.threads)
+    records, _ = read_cell_sets([Path(folder) for folder in given.data])
+    records = spread(records, given.cells or len(records))
+    stated = {name: float(mpp) for name, _, mpp in (entry.partition("=") for entry in given.mpp)}
+    unstated = [record for record in records if record.source not in stated]
+    scales = stated | scales_of(unstated)
+    for name in given.model or [card.name for card in available() if card.kind == "classifier"]:
+        card = read_card(find(name))
+        print(f"\n{card.name}: {card.views} poses of {card.tile} px, {given.threads} threads")
+        cut = partial(_crop, card=card, scales=scales)
+        speed = _speed(card, [cut(record) for record in spread(records, TIMED)], given.threads)
+        if speed and not given.speed_only:
+            share = _labels(card, _answers(card, records, cut, given.threads))
+            good = share >= EQUAL and speed >= FASTER
+            print(f"Both bars ({FASTER:g} ×, {100 * EQUAL:g} %): {'reached' if good else 'MISSED'}", flush=True)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", action="append", required=True)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--cells", type=int, default=600)
-    parser.add_argument("--poses", type=int, default=1)
-    parser.add_argument("--part", help="only cells that the recipes' split puts there: test")
+    parser.add_argument("--model", action="append")
+    parser.add_argument("--mpp", action="append", default=[], metavar="SOURCE=MPP")
+    parser.add_argument("--cells", type=int, help="for labels; all without it")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--ways", default="f32,bf16,int8,int8-more,int8-ends,int8-controlled")
+    parser.add_argument("--speed-only", action="store_true")
     return parser.parse_args()
 
 
-def _crops(records: Sequence[CellRecord], card: ModelCard) -> np.ndarray:
-    scales = scales_of(records)
-    return np.stack([crop_of(r, mpp=r.mpp or scales[r.source], to_mpp=card.mpp, side=card.tile) for r in records])
+def _crop(record: CellRecord, *, card: ModelCard, scales: dict[str, float]) -> Image:
+    return crop_of(record, mpp=record.mpp or scales[record.source], to_mpp=card.mpp, side=card.tile)
 
 
-def _timed(run: Callable[[np.ndarray], np.ndarray], crops: np.ndarray, batch: int = 1) -> Timed:
-    """The best of three runs over some crops, after one over all of them."""
-    answers = run(crops)
-    some = crops[:TIMED]
-    runs = [_seconds(run, some) for _ in range(3)]
-    rate, cost = len(some) / min(wall for wall, _ in runs), min(cpu for _, cpu in runs) / len(some)
-    return Timed(rate, cost, answers, batch)
+def _torch(card: ModelCard) -> Callable[[Sequence[Image], int], NDArray[np.float32]]:
+    """(crops, batch) → (N, T) probabilities."""
+    module = ModuleClassifier(card)
+    network = module.network.to(memory_format=torch.channels_last)
 
-
-def _seconds(run: Callable[[np.ndarray], np.ndarray], crops: np.ndarray) -> tuple[float, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    run(crops)
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
-def _torch(card: ModelCard, crops: np.ndarray) -> Timed:
-    """All crops at the batch size that is the fastest on some of them."""
-    network = build_classifier(card).eval().to(memory_format=torch.channels_last)
-
-    def run(own: np.ndarray, batch: int) -> np.ndarray:
-        parts = []
+    def run(crops: Sequence[Image], batch: int) -> NDArray[np.float32]:
+        posed, logits = np.concatenate([views(crop, card.views) for crop in crops]), []
         with torch.inference_mode():
-            for first in range(0, len(own), batch):
-                pixels = torch.from_numpy(own[first : first + batch]).permute(0, 3, 1, 2).float()
-                parts.append(network(pixels.contiguous(memory_format=torch.channels_last)).numpy())
-        return np.concatenate(parts)
+            for first in range(0, len(posed), batch):
+                pixels = torch.from_numpy(posed[first : first + batch]).permute(0, 3, 1, 2).float()
+                logits.append(network(pixels.contiguous(memory_format=torch.channels_last)).numpy())
+        rows = np.concatenate(logits).reshape(len(crops), card.views, -1)
+        return np.stack([module.probabilities(row) for row in rows])
 
-    run(crops[:64], 64)
-    best = min(BATCHES, key=lambda batch: _seconds(partial(run, batch=batch), crops[:TIMED])[1])
-    return _timed(partial(run, batch=best), crops, best)
-
-
-def _ways(card: ModelCard, setup: np.ndarray, names: str) -> Iterator[tuple[str, Any]]:
-    """The graph in the ways asked for, one after the other."""
-    import openvino as ov
-
-    for name in names.split(","):
-        if not name.startswith("int8"):
-            yield name, ov.Core().read_model(card.graph)
-            continue
-        try:
-            import nncf
-        except ImportError:
-            print(f"{name}: NNCF is not installed")
-            continue
-        nncf.set_log_level(logging.ERROR)
-        yield name, _quantised(name, ov.Core().read_model(card.graph), setup)
+    return run
 
 
-def _quantised(name: str, model: Any, setup: np.ndarray) -> Any:
-    import nncf
-
-    number = 256 if name == "int8" else CALIBRATION
-    data, options = nncf.Dataset([crop[None] for crop in setup[:number]]), {"subset_size": number}
-    if name == "int8":
-        return nncf.quantize(model, data, **options)
-    if name == "int8-more":
-        return nncf.quantize(model, data, fast_bias_correction=False, **options)
-    if name == "int8-ends":
-        first = next(op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution")
-        scope = nncf.IgnoredScope(names=[first.get_friendly_name()], types=["MatMul"])
-        return nncf.quantize(model, data, ignored_scope=scope, **options)
-    if name != "int8-controlled":
-        raise SystemExit(f"there is no way {name}")
-    held = [crop[None] for crop in setup[CALIBRATION:]]
-    labels = _labels(model, held)
-    return nncf.quantize_with_accuracy_control(
-        model,
-        data,
-        nncf.Dataset(held),
-        validation_fn=lambda compiled, items: _agreement(compiled, items, labels),
-        max_drop=1 - EQUAL,
-        **options,
-    )
-
-
-def _labels(model: Any, crops: Sequence[np.ndarray]) -> np.ndarray:
-    import openvino as ov
-
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return np.array([int(compiled(crop)[0].argmax()) for crop in crops])
-
-
-def _agreement(compiled: Any, items: Iterable[np.ndarray], labels: np.ndarray) -> tuple[float, list[float]]:
-    said = np.array([int(compiled(crop)[0].argmax()) for crop in items])
-    equal = (said == labels[: len(said)]).astype(float)
-    return float(equal.mean()), equal.tolist()
+def _speed(card: ModelCard, crops: Sequence[Image], threads: int) -> float:
+    """Prints the table; returns how many times as fast as PyTorch int8 is, by processor time; 0 where there is none."""
+    run = _torch(card)
+    few = crops[:8]
+    costs = {}
+    for batch in BATCHES:
+        run(few, batch)
+        tried = Timed()
+        tried.take(partial(run, batch=batch), few)
+        costs[batch] = tried.cpu
+    best = min(costs, key=costs.__getitem__)
+    ways: dict[str, Named] = {f"PyTorch float32, batch {best}": partial(run, batch=best)}
+    ways["OpenVINO float32"] = GraphClassifier(card, threads=threads, precise=True)
+    if card.runs_in == "int8":
+        ways["OpenVINO int8"] = GraphClassifier(card, threads=threads)
+    answers = {name: named(crops) for name, named in ways.items()}
+    found = {name: Timed() for name in ways}
+    for _ in range(ROUNDS):
+        for name, named in ways.items():
+            found[name].take(named, crops)
+    first, *_ = found.values()
+    for name, one in found.items():
+        print(
+            f"{name}: {1 / one.wall:.1f} cells/s ({first.wall / one.wall:.2f} × PyTorch), "
+            f"{1e3 * one.cpu:.1f} ms of a processor ({first.cpu / one.cpu:.2f} ×)"
+        )
+    torch_said, graph_said, *_ = (shares.argmax(axis=1) for shares in answers.values())
+    same = int((torch_said == graph_said).sum())
+    print(f"PyTorch and the float32 graph give {same} of {len(crops)} cells the same label", flush=True)
+    if "OpenVINO int8" not in found:
+        print("no int8 graph that runs by default: myelos train int8 makes it", flush=True)
+        return 0.0
+    return first.cpu / found["OpenVINO int8"].cpu
 
 
-def _openvino(card: ModelCard, crops: np.ndarray, hint: str, model: Any, threads: int) -> Timed:
-    import openvino as ov
-
-    model.reshape([1, card.tile, card.tile, 3])
-    options = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
-    compiled = ov.Core().compile_model(model, "CPU", options)
-    requests = [
-        compiled.create_infer_request() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    ]
-
-    def collected(index: int) -> np.ndarray:
-        request = requests[index % len(requests)]
-        request.wait()
-        return request.get_output_tensor(0).data[0].copy()
-
-    def run(own: np.ndarray) -> np.ndarray:
-        rows = []
-        for index, crop in enumerate(own):
-            if index >= len(requests):
-                rows.append(collected(index - len(requests)))
-            requests[index % len(requests)].start_async({0: crop[None]})
-        rows += [collected(index) for index in range(max(0, len(own) - len(requests)), len(own))]
-        return np.stack(rows)
-
-    return _timed(run, crops)
+def _answers(
+    card: ModelCard, records: Sequence[CellRecord], cut: Callable[[CellRecord], Image], threads: int
+) -> Answers:
+    precise, quick = (GraphClassifier(card, threads=threads, precise=way) for way in (True, False))
+    answers = Answers()
+    for first in range(0, len(records), TOGETHER):
+        some = records[first : first + TOGETHER]
+        crops = [cut(record) for record in some]
+        answers.precise += list(precise(crops))
+        answers.quick += list(quick(crops))
+        answers.sources += [record.source for record in some]
+        answers.truth += [record.cell_type for record in some]
+        answers.names += [record.path.name for record in some]
+    return answers
 
 
-def _said(logits: np.ndarray, card: ModelCard, poses: int) -> np.ndarray:
-    """(cells,) labels of the mean over the poses."""
-    return softmax(logits.reshape(-1, poses, logits.shape[1]), card.temperature).mean(axis=1).argmax(axis=1)
-
-
-def _report(name: str, found: Timed, reference: Timed, truth: Sequence[str], card: ModelCard, poses: int) -> None:
-    types, labels, said = card.types, _said(reference.logits, card, poses), _said(found.logits, card, poses)
-    changed = np.flatnonzero(said != labels)
-    right = [np.array([types[k] == t for k, t in zip(answers, truth, strict=True)]) for answers in (labels, said)]
-    blasts = [
-        f"{types[labels[i]]} → {types[said[i]]}" for i in changed if "blast" in (types[labels[i]], types[said[i]])
-    ]
+def _labels(card: ModelCard, answers: Answers) -> float:
+    """Prints the comparison; returns the share of the same labels."""
+    precise, quick = np.stack(answers.precise), np.stack(answers.quick)
+    types, sources = np.array(card.types), np.array(answers.sources)
+    before, after, truth = types[precise.argmax(axis=1)], types[quick.argmax(axis=1)], np.array(answers.truth)
+    same = before == after
+    for source in dict.fromkeys(answers.sources):
+        own = sources == source
+        print(f"{source}: {100 * same[own].mean():.2f} % of {own.sum()} cells have the same label")
+    sure = [shares.max(axis=1) >= card.threshold for shares in (precise, quick)]
+    difference = np.abs(precise - quick)
     print(
-        f"OpenVINO {name}: {found.rate:.0f} crops/s, {found.rate / reference.rate:.1f} × PyTorch; "
-        f"{1e3 * found.cost:.2f} ms, {reference.cost / found.cost:.1f} ×; same label "
-        f"{100 * (1 - len(changed) / len(said)):.2f} % ({len(changed)} changed), {mcnemar(right[0], right[1])}; "
-        f"blasts changed: {blasts}",
-        flush=True,
+        f"all: {100 * same.mean():.2f} % of {len(same)} ({(~same).sum()} changed); below the threshold in one form "
+        f"only: {(sure[0] != sure[1]).sum()}; largest difference of a probability {difference.max():.3f}, in the mean "
+        f"of cells {difference.max(axis=1).mean():.4f}"
     )
+    print(f"right in float32 against right in int8: {mcnemar(before == truth, after == truth)}")
+    for index in np.flatnonzero(~same & ((before == "blast") | (after == "blast"))):
+        shares = f"{precise[index].max():.2f} → {quick[index].max():.2f}"
+        place = f"{sources[index]}/{answers.names[index]}, labelled {truth[index]}"
+        print(f"  changed blast: {before[index]} → {after[index]} ({shares}), {place}")
+    return float(same.mean())
 
 
 if __name__ == "__main__":

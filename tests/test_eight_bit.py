@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from myelos.cli import main
 from myelos.errors import ModelError
 from myelos.models import load_classifier
-from myelos.models.files import ModelCard, read_card, rewrite_card, sha256, tensors
+from myelos.models.files import read_card, rewrite_card, sha256, tensors
 
 pytest.importorskip("torch", reason="training needs myelos[train]")
 import onnx
@@ -23,66 +23,14 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from myelos.networks.cells import CellNetwork, CellNetworkSettings
 from myelos.networks.rounding import Shape, rounded, shape_of
-from myelos.training.cell_model import write_classifier
 from myelos.training.eight_bit import EightBitSettings, add_eight_bits, compared
-
-TYPES = ("lymphocyte", "eosinophil", "segmented_neutrophil")
-INK = ((60, 40, 140), (220, 110, 90), (150, 90, 170))
-SIDE, MPP = 48, 0.3
-NETWORK = CellNetworkSettings(widths=(16, 16, 24, 32), depths=(1, 1, 1, 1), dropout=0.0)
-CARD = ModelCard(
-    name="tiny", kind="classifier", specimen="blood", architecture={"widths": [16, 16, 24, 32], "depths": [1, 1, 1, 1]},
-    types=TYPES, scheme="wbc5", mpp=MPP, tile=SIDE, threshold=0.5, normalisation={}, data=(), training={}, metrics={},
-    text="a card", views=2,
-)  # fmt: skip
-
-
-def drawn(kind: int, rng: np.random.Generator, side: int = SIDE) -> NDArray[np.uint8]:
-    image = np.full((side, side, 3), rng.integers(225, 250, 3), np.uint8)
-    centre = (side // 2 + int(rng.integers(-3, 4)), side // 2 + int(rng.integers(-3, 4)))
-    cv2.circle(image, centre, int(rng.integers(side // 5, side // 3)), INK[kind], -1, cv2.LINE_AA)
-    return np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
-
-
-def cells(number: int, seed: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.intp]]:
-    rng = np.random.default_rng(seed)
-    kinds = np.arange(number) % len(TYPES)
-    return [drawn(kind, rng) for kind in kinds], kinds
-
-
-def pixels(crops: list[NDArray[np.uint8]]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float()
+from tiny_classifier import CARD, SIDE, TYPES, cells, drawn, written
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that names drawn cells: random features, and a last layer by least squares."""
-    torch.manual_seed(0)
-    network = CellNetwork(len(TYPES), NETWORK)
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, 0.5, 1.5)
-    crops, kinds = cells(90, 1)
-    with torch.no_grad():
-        network.train()
-        for _ in range(20):
-            network.features(pixels(crops))  # the means of the normalisation
-        features = network.eval().features(pixels(crops)).double()
-        features = torch.cat([features, torch.ones(len(crops), 1, dtype=torch.float64)], dim=1)
-        wanted = 8 * nn.functional.one_hot(torch.from_numpy(kinds), len(TYPES)).double()
-        solved = torch.linalg.lstsq(features, wanted).solution.float()
-        network.head.weight.copy_(solved[:-1].T)
-        network.head.bias.copy_(solved[-1])
-    folder = tmp_path_factory.mktemp("model")
-    write_classifier(network, CARD, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(place: Path) -> Path:
-    path = place / "tiny.safetensors"
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = written(tmp_path_factory.mktemp("model"))
     add_eight_bits(path, cells(60, 2)[0], cells(240, 3)[0])
     return path
 

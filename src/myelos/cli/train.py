@@ -74,6 +74,7 @@ def add(app: typer.Typer) -> None:
     family.command(epilog=train_cells.EPILOG)(train_cells.classifier)
     family.command(epilog=train_cells.LOOKS)(train_cells.looks)
     family.command(epilog=train_cells.INT8)(train_cells.int8)
+    family.command(epilog=train_cells.GATE)(train_cells.gate)
     app.add_typer(family, name="train")
 
 

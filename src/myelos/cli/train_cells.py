@@ -29,6 +29,7 @@ myelos train classifier --recipe cells-blood --data pbc_dib_cells --data chula_w
 
 
 INT8 = "Example: myelos train int8 runs/cells-marrow.safetensors --data mll_bone_marrow_cells --data pbc_dib_cells"
+GATE = "Example: myelos train gate runs/cells-marrow.safetensors --data mll_bone_marrow_cells --data pbc_dib_cells"
 LOOKS = "Example: myelos train looks runs/cells-marrow.safetensors --data mll_bone_marrow_cells --data pbc_dib_cells"
 
 
@@ -153,6 +154,29 @@ def int8(
         common.print_json({"model": str(model), "graph": str(card.eight_bit), "int8": dict(card.int8)})
     else:
         typer.echo(f"{card.eight_bit}: {common.told_of_int8(card)}")
+
+
+def gate(
+    model: Annotated[Path, typer.Argument(help="A classifier's .safetensors file; its weights stay as they are.")],
+    data: Cells,
+    mpp: Mpp = None,
+    as_json: common.AsJson = False,
+) -> None:
+    """Write into the file of a classifier what its training cells are like: on others it gives no second opinion.
+
+    A training writes it by itself; this is for models that are there. Pass the folders that it was trained on.
+    """
+    from myelos.classification.gate import add_gate
+
+    common.check_mpp(mpp)
+    found = add_gate(model, data, mpp=mpp).unlike
+    if as_json:
+        common.print_json({"model": str(model), "unlike": dict(found)})
+    else:
+        share = (
+            "" if found["flagged"] is None else f", {100 * found['flagged']:.1f} % of {found['judged']} others unlike"
+        )
+        typer.echo(f"{model}: fitted to {found['fitted']} cells{share}")
 
 
 def _asking(

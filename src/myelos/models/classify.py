@@ -13,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myelos.imaging.crops import views
-from myelos.models.files import ModelCard, sha256
+from myelos.models.files import ModelCard, beside, sha256
 from myelos.models.graph import checked, compiled
 
 if TYPE_CHECKING:
     from myelos.networks.cells import CellNetwork
+
+Row = tuple[NDArray[np.float32], NDArray[np.float32]]  # probabilities and features
 
 
 class _Carded:
@@ -30,6 +32,7 @@ class _Carded:
         self.decides = False
         self.name, self.types, self.scheme = card.name, card.types, card.scheme
         self.mpp, self.side, self.views, self.threshold = card.mpp, card.tile, card.views, card.threshold
+        self.beside = beside(card.path)
 
     def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """(views, T) logits of one cell → (T,) mean of the calibrated probabilities."""
@@ -37,8 +40,12 @@ class _Carded:
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return (powers / powers.sum(axis=1, keepdims=True)).mean(axis=0)
 
-    def empty(self) -> NDArray[np.float32]:
-        return np.zeros((0, len(self.types)), np.float32)
+    def together(self, rows: Sequence[Row]) -> Row:
+        """The rows of several cells as two arrays."""
+        if not rows:
+            return np.zeros((0, len(self.types)), np.float32), np.zeros((0, 0), np.float32)
+        probabilities, features = zip(*rows, strict=True)
+        return np.stack(probabilities), np.stack(features)
 
 
 class GraphClassifier(_Carded):
@@ -57,6 +64,10 @@ class GraphClassifier(_Carded):
         self._lock = Lock()
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        return self.with_features(crops)[0]
+
+    def with_features(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(N, T) probabilities, and (N, C) what the last layer sees, in the mean over the poses."""
         rows = []
         with self._lock:
             for index, crop in enumerate(crops):
@@ -64,12 +75,13 @@ class GraphClassifier(_Carded):
                     rows.append(self._collect(index - self.batch))
                 self._requests[index % self.batch].start_async({0: np.stack(views(crop, self.views))})
             rows += [self._collect(index) for index in range(max(0, len(crops) - self.batch), len(crops))]
-        return np.stack(rows) if rows else self.empty()
+        return self.together(rows)
 
-    def _collect(self, index: int) -> NDArray[np.float32]:
+    def _collect(self, index: int) -> Row:
         request = self._requests[index % self.batch]
         request.wait()
-        return self.probabilities(request.get_output_tensor(0).data.copy())
+        logits, features = (request.get_output_tensor(output).data for output in range(2))
+        return self.probabilities(logits), features.mean(axis=0)
 
 
 class ModuleClassifier(_Carded):
@@ -84,15 +96,20 @@ class ModuleClassifier(_Carded):
         self.network = build_classifier(card).to(usable_device(device)).eval()
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        return np.stack([self._one(crop) for crop in crops]) if len(crops) else self.empty()
+        return self.with_features(crops)[0]
 
-    def _one(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def with_features(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As of `GraphClassifier`."""
+        return self.together([self._one(crop) for crop in crops])
+
+    def _one(self, crop: NDArray[np.uint8]) -> Row:
         import torch
 
         with torch.inference_mode():
             pixels = torch.from_numpy(np.stack(views(crop, self.views))).to(self.device)
-            logits = self.network(pixels.permute(0, 3, 1, 2).float())
-        return self.probabilities(logits.cpu().numpy())
+            features = self.network.features(pixels.permute(0, 3, 1, 2).float())
+            logits = self.network.head(features)
+        return self.probabilities(logits.cpu().numpy()), features.mean(dim=0).cpu().numpy()
 
 
 def build_classifier(card: ModelCard) -> CellNetwork:

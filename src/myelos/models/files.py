@@ -22,6 +22,7 @@ from myelos.errors import ModelError
 
 WEIGHTS = Path(__file__).parent / "weights"
 PICKLED = {".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib"}
+BESIDE = "beside."  # what begins so in a model file is no weight of its network
 HEADER_LIMIT = 10_000_000  # bytes; a header that claims more is hostile or damaged
 
 
@@ -36,8 +37,9 @@ class ModelCard:
     for people. temperature, views: of a classifier, what its logits are divided by, and the poses it averages over.
     question: what a model of that kind answers with yes or no, a name of `classification.questions`; its threshold is
     the probability from which it says yes. looks: of a classifier, training source → `imaging.matching.Look` of its
-    cells as a dictionary. int8: of a classifier, what was measured of `eight_bit` beside it (see
-    `training.eight_bit`), with its `sha256`, and in `default` whether it runs unless the precise way is asked for.
+    cells as a dictionary. int8: of a classifier, what was measured of `eight_bit` beside it (see `training.eight_bit`),
+    with its `sha256`, and in `default` whether it runs unless the precise way is asked for. unlike: of a classifier
+    that is not asked about cells unlike its training cells (`classification.gate`), what was measured of that.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ModelCard:
     question: str = ""
     looks: Mapping[str, Any] = field(default_factory=dict)
     int8: Mapping[str, Any] = field(default_factory=dict)
+    unlike: Mapping[str, Any] = field(default_factory=dict)
     path: Path = field(default=Path(), compare=False)
 
     @property
@@ -165,11 +168,30 @@ def rewrite_card(path: Path, card: ModelCard) -> None:
 
 
 def tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """All weights as numpy arrays, in float32."""
+    """All weights of the network as numpy arrays, in float32."""
+    return {name: _float(value) for name, value in _arrays(path).items() if not name.startswith(BESIDE)}
+
+
+def beside(path: Path) -> dict[str, NDArray[Any]]:
+    """What a model file holds beside the weights, in float32: of classifiers an `OutlierModel`. Empty of most."""
+    return {name[len(BESIDE) :]: _float(value) for name, value in _arrays(path).items() if name.startswith(BESIDE)}
+
+
+def store_beside(path: Path, arrays: Mapping[str, NDArray[Any]], card: ModelCard) -> None:
+    """Replace what a model file holds beside its weights, and its card; the weights stay as they are."""
+    weights = {name: value for name, value in _arrays(path).items() if not name.startswith(BESIDE)}
+    save(path, weights | {f"{BESIDE}{name}": value for name, value in arrays.items()}, card)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     from safetensors.numpy import load_file
 
     refuse_pickles(path)
-    return {name: value.astype(np.float32) for name, value in load_file(path).items()}
+    return load_file(path)
+
+
+def _float(value: NDArray[Any]) -> NDArray[Any]:
+    return value.astype(np.float32)
 
 
 def save(path: Path, weights: Mapping[str, NDArray[Any]], card: ModelCard) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from myelos import taxonomy
+from myelos.classification.gate import gate_of, heard
 from myelos.classification.opinion import adopt, unfit
 from myelos.geometry import Box
 from myelos.imaging.crops import window
@@ -57,19 +58,20 @@ def with_second_opinion(
 ) -> tuple[list[Row], list[Row]]:
     """Rows of `cells` with the adopted type, and of `opinions` with the classifier's added.
 
-    A cell of which nothing can be read keeps the detector's type.
+    A cell of which nothing can be read, or that is unlike those that the classifier was taught
+    (`classification.gate`), keeps the detector's type.
     """
     named: list[Row] = []
     added: list[Row] = []
     for first in range(0, len(cells), batch):
         part = cells[first : first + batch]
         windows = [cut(row) for row in part]
-        answers = iter(classifier([image for image in windows if image is not None]))
+        answers = iter(heard(classifier, [image for image in windows if image is not None]))
         for row, image in zip(part, windows, strict=True):
-            if image is None:
+            shares = None if image is None else next(answers)
+            if shares is None:
                 named.append(dict(row))
                 continue
-            shares = next(answers)
             chosen = adopt(
                 row["cell_type"],
                 row["probability"],
@@ -120,7 +122,7 @@ def known_types(job: Job, readings: Sequence[Reading]) -> tuple[str, ...]:
 
 
 def unasked(job: Job, readings: Sequence[Reading]) -> tuple[str, ...]:
-    """Sentences about images without a second opinion."""
+    """Sentences about images, and single cells, without a second opinion."""
     if job.classifier is None:
         return ()
     scales = [_scale(reading.look, job.settings) for reading in readings]
@@ -129,4 +131,18 @@ def unasked(job: Job, readings: Sequence[Reading]) -> tuple[str, ...]:
         f"No second opinion on the cells of {number} of {number_of(len(readings), 'image')}: {why}."
         for why, number in sorted(reasons.items())
         if why
-    )
+    ) + _unlike(job, readings)
+
+
+def _unlike(job: Job, readings: Sequence[Reading]) -> tuple[str, ...]:
+    """A sentence about cells that the classifier was not asked about, because it was taught none like them."""
+    asked = job.classifier
+    if asked is None or gate_of(asked) is None:
+        return ()
+    shown = [one for one in readings if scale_for(asked, one.look, job.settings) is not None]
+    cells = sum(len(one.cells) for one in shown)
+    heard_of = sum(row["source"] == asked.name for one in shown for row in one.opinions)
+    if heard_of == cells:
+        return ()
+    one = f"{cells - heard_of} of {number_of(cells, 'cell')}"
+    return (f"No second opinion on {one}: unlike the cells that {asked.name} was taught.",)

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from myelos import __version__
 from myelos.classification.asking import question_figures
 from myelos.classification.evaluate import figures
+from myelos.classification.gate import PARTS, GateSettings, gate_from
 from myelos.classification.looks import few_of_each, looks_of_crops
 from myelos.classification.questions import question
 from myelos.datasets.cells import CellRecord
+from myelos.detection.prepare import spread
 from myelos.imaging.crops import views
 from myelos.metrics.binary import choose_cut
 from myelos.metrics.selective import choose_threshold, fit_temperature, softmax
-from myelos.models.files import ModelCard
+from myelos.models.files import ModelCard, read_card
 from myelos.networks.cells import CellNetwork
 from myelos.networks.export_cells import export_classifier
 from myelos.training.cell_card import cell_card_text, question_card_text
@@ -132,3 +134,14 @@ def write_classifier(network: CellNetwork, card: ModelCard, out: Path) -> Path:
     metadata = metadata_of(card) | {"temperature": card.temperature, "views": card.views}
     metadata |= {"normalisation": dict(card.normalisation)}
     return write_files(network, export_classifier(network, card.tile, metadata), card, out)
+
+
+def add_gate_of(path: Path, crops: Mapping[str, Sequence[Crop]]) -> ModelCard:
+    """`classification.gate.gate_from` with the crops of a training; models of a question have no gate."""
+    card, settings = read_card(path), GateSettings()
+    if card.kind != "classifier":
+        return card
+    known = {name: [crop for crop in crops[name] if crop.cell_type in card.types] for name in PARTS}
+    few = {name: spread(own, settings.learned if name == "train" else settings.judged) for name, own in known.items()}
+    shown = {name: [plain(crop, card.tile) for crop in own] for name, own in few.items()}
+    return gate_from(path, shown, [crop.cell_type for crop in few["train"]], settings=settings)

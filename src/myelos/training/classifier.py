@@ -26,7 +26,7 @@ from myelos.models.files import read_card, sha256
 from myelos.tables import write_json, write_run
 from myelos.training.card import draw_curve, list_faults
 from myelos.training.cell_loop import train_network
-from myelos.training.cell_model import judged, write_classifier
+from myelos.training.cell_model import add_gate_of, judged, write_classifier
 from myelos.training.cell_recipe import ClassifierRecipe
 from myelos.training.checkpoints import earlier_weights, prepare_training
 from myelos.training.crops import Crop, load_crops
@@ -116,7 +116,8 @@ def train_cells(
     draw_curve(out / "curve.csv", out / "curve.png")
     card = judged(network, parts, crops, recipe)
     path = write_classifier(network, card, out)
-    card = add_eight_bits_of(path, crops, progress=partial(count_steps, tell))
+    add_eight_bits_of(path, crops, progress=partial(count_steps, tell))
+    card = add_gate_of(path, crops)
     write_json(out / "card.json", {k: v for k, v in asdict(card).items() if k != "path"})
     names = {name: [record.path.name for record in part] for name, part in parts.items()}
     write_run(
