@@ -446,7 +446,7 @@ def test_the_matrix_is_over_what_the_classifier_can_say(tmp_path: Path) -> None:
     assert only_detected(("nucleated_cell", "leukocyte"), classifier.types) == (), "the classifier names such cells"
 
 
-def test_the_cards_own_cells_decide_where_the_stain_is_theirs() -> None:
+def test_the_cards_own_cells_decide_where_stain_and_cells_are_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the classifier's words, which are not adopted; elsewhere, and where it was not asked, they do not."""
     from types import SimpleNamespace as Some
 
@@ -479,8 +479,15 @@ def test_the_cards_own_cells_decide_where_the_stain_is_theirs() -> None:
     ]
     opinions = [row | {"cell_type": pair[k]} for k in (0, 1) for row, pair in zip(rows, said, strict=True)]
     stored = {"cells": pa.Table.from_pylist(rows), "opinions": pa.Table.from_pylist(opinions)}
+    monkeypatch.setattr("myelos.smears.held_out.gate_of", lambda one: getattr(one, "gate", None))
+    near = Some(look=look, stain_apart=0.1, cells=rows, opinions=[{"source": "scripted"}] * 180)
+    assert "cannot tell" in deciding(job, [near], stored)["confusion"].why
+    classifier.gate = "there"
+    few = Some(**vars(near) | {"opinions": near.opinions[:160]})
+    assert "20 of these 180 cells are unlike" in deciding(job, [few], stored)["confusion"].why
     for apart, fits in ((0.2, True), (0.8, False), (None, False)):
-        given = deciding(job, [Some(look=look, stain_apart=0.1), Some(look=look, stain_apart=apart)], stored)
+        far = Some(look=look, stain_apart=apart, cells=[], opinions=[])
+        given = deciding(job, [near, far], stored)
         assert given["confusion"].fits is fits
         result = count(stored["cells"], specimen="blood", known=(*TYPES, "basophil"), **given)
         shares = {share.name: share for share in result.types}
@@ -493,9 +500,9 @@ def test_the_cards_own_cells_decide_where_the_stain_is_theirs() -> None:
             assert "stained as their sources are" in result.decided_by
         else:
             assert {share.deciding.method for share in result.types if share.number} == {"bootstrap"}
-            assert "another stain" in result.decided_by
+            assert ("another stain" if apart else "not known") in result.decided_by
     look.resolution.mpp = look.reading_mpp = 0.5
-    assert "not asked" in deciding(job, [Some(look=look, stain_apart=0.1)], stored)["confusion"].why
+    assert "not asked" in deciding(job, [near], stored)["confusion"].why
 
 
 def test_what_is_never_adopted_is_not_reported_as_looked_for() -> None:

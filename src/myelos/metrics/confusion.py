@@ -22,8 +22,8 @@ from myelos.metrics.shares import ShareSettings, by_place
 LEAST_HELD_OUT = 20  # cells of a type that makes 2 % of a count or more; ours
 FREQUENT = 0.02
 _BESIDE = (
-    " The smear is stained as their sources are; whether it is like them otherwise was not measured. The numbers and "
-    "percentages beside are of the adopted names."
+    " The smear is stained as their sources are and its cells pass for such; whether the classifier errs as often here "
+    "was not measured. The numbers and percentages beside are of the adopted names."
 )
 
 

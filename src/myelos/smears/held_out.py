@@ -12,14 +12,17 @@ import numpy as np
 import pyarrow as pa
 
 from myelos import taxonomy
+from myelos.classification.gate import gate_of
 from myelos.errors import InputError, UsageError
 from myelos.metrics.confusion import Confusion
 from myelos.models.types import Classifier
 from myelos.smears.job import Job
 from myelos.smears.rows import Reading
 from myelos.smears.second_opinion import scale_for
+from myelos.wording import number_of
 
 OWN = "--held-out takes your own"
+MOST_UNLIKE = 0.05  # share of cells that do not pass the gate; of the sources' own it is 0.01
 REMEDY = "Make it with: myelos evaluate classifier --data YOUR_CELLS --model NAME --match-stain --json > held-out.json"
 
 
@@ -50,29 +53,42 @@ def confusion_for(
     card = getattr(classifier, "card", None)
     if card is None or not card.metrics:
         return None
-    why = f"the classifier's held-out cells are of {' and '.join(card.metrics)}, another stain and camera; {OWN}"
+    why = f"its held-out cells are of {' and '.join(card.metrics)}, another stain and camera; {OWN}"
     return _of_card(card.metrics, classifier, card.specimen, detected, fits=False, why=why, adopted=False)
 
 
 def for_smear(job: Job, readings: Sequence[Reading]) -> Confusion | None:
     """The matrix of a call as it holds for one smear.
 
-    Held-out cells of the laboratory hold; those of the model's card where the smear is stained as its sources are: more
-    cannot be told of it. Neither holds where the classifier was not asked about every image.
+    Held-out cells of the laboratory hold; those of the model's card where the smear is stained as its sources are and
+    nearly all cells pass the classifier's gate: more cannot be told of it. Neither holds where the classifier was not
+    asked about every image.
     """
-    confusion, given = job.confusion, job.settings.stain
+    confusion = job.confusion
     if confusion is None or job.classifier is None:
         return confusion
     if any(scale_for(job.classifier, one.look, job.settings) is None for one in readings):
         return replace(confusion, fits=False, why="the classifier was not asked about every image")
     if confusion.adopted:
         return confusion
+    why = _unlike(job, readings, job.classifier)
+    return replace(confusion, fits=not why, why=why and f"its held-out cells are of {confusion.source}, {why}; {OWN}")
+
+
+def _unlike(job: Job, readings: Sequence[Reading], classifier: Classifier) -> str:
+    """Why a smear is not, or may not be, like the training cells; empty where it is as far as can be told."""
     distances = [one.stain_apart for one in readings]
     if any(apart is None for apart in distances):
-        return replace(confusion, why=confusion.why.replace("another", "perhaps another"))
-    if max(apart or 0.0 for apart in distances) > given.like:
-        return confusion
-    return replace(confusion, fits=True, why="")
+        return "and whether this smear is stained as they are is not known"
+    if max((apart or 0.0 for apart in distances), default=0.0) > job.settings.stain.like:
+        return "another stain and camera"
+    if gate_of(classifier) is None:
+        return f"and {classifier.name} cannot tell whether these cells are like them"
+    cells = sum(len(one.cells) for one in readings)
+    heard = sum(row["source"] == classifier.name for one in readings for row in one.opinions)
+    if heard < (1 - MOST_UNLIKE) * cells:
+        return f"and {cells - heard} of these {number_of(cells, 'cell')} are unlike them"
+    return ""
 
 
 def deciding(job: Job, readings: Sequence[Reading], stored: Mapping[str, pa.Table]) -> dict[str, Any]:
