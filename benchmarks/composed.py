@@ -3,8 +3,9 @@
     python -m benchmarks.composed --cell-images mll_bone_marrow_cells --cell-images pbc_dib_cells -o runs/composed
 
 Cells of the part `test` are cut out and parted in two halves by their hash. Smears of drawn compositions are made of
-one half and counted in three ways: by the detector with a second opinion; with the classifier deciding, whose errors
-are known from fields made of the other half; and with a detector that says of every cell no more than that it is one,
+one half and counted in four ways: by the detector with a second opinion; with the classifier deciding, whose errors
+are known from the cells of fields made of the other half; the same, with the errors of the whole way, the detector's
+too, from these fields; and with a detector that says of every cell no more than that it is one,
 so that the classifier names them all. Prints for each the bias of each type in points of percentage and how many
 deciding intervals hold the truth; writes composed.json with every share. Types of which a half has few cells are left
 out. With `--own-stain` the cells keep the stain and sharpness of their source, which the classifier was taught;
@@ -36,6 +37,7 @@ from myelos.phantom.cut_outs import CutOuts
 from myelos.phantom.dataset import SOFTER, write_fields
 from myelos.phantom.fields import FieldSettings
 from myelos.phantom.optics import OpticsSettings
+from myelos.protocols.found_cells import judge_found
 from myelos.tables import RUN_FILE, read_table
 
 MPP, SIZE = 0.25, (640, 480)
@@ -56,7 +58,12 @@ SCENES = {
 
 # A plain camera, so that nothing but their background changes for cells that keep their source's stain.
 PLAIN = OpticsSettings((0.0, 0.05), (0.0, 0.0), 0.0, (0.5, 1.0), (0.0, 0.0), (95, 97))
-WAYS = {"second opinion": (False, False), "classifier decides": (True, False), "classifier names all": (True, True)}
+WAYS = {
+    "second opinion": (False, False),
+    "classifier decides": (True, False),
+    "whole way measured": (True, False),
+    "classifier names all": (True, True),
+}
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,16 @@ def held_out(fields: Path, classifier: str, out: Path, threads: int, *, match: b
     return out
 
 
+def whole_way(fields: Path, classifier: str, specimen: str, out: Path, threads: int, *, match: bool) -> Path:
+    """The same fields read as a count reads them: what the detector misses and keeps apart is in the last column."""
+    if not out.exists():
+        model, detector = load_classifier(classifier, threads=threads), load(specimen, threads=threads)
+        matches = match and bool(taught(model))
+        result = judge_found([fields], detector, model, mpp=MPP, match_stain=matches, threads=threads)
+        out.write_text(json.dumps(result), encoding="utf-8")
+    return out
+
+
 def truth_of(folder: Path, specimen: str) -> Counter[str]:
     """Numbers by type of the cells that belong to the hundred."""
     types = read_table(folder, "cells").column("cell_type").to_pylist()
@@ -183,7 +200,8 @@ def compared(count: Any, truth: Mapping[str, int]) -> list[dict[str, Any]]:
         deciding = share.deciding if share else None
         row = {"type": name, "true": true, "counted": share.percent if share else 0.0}
         row |= {"decided": deciding.value if deciding else 0.0, "method": deciding.method if deciding else "none"}
-        row["covered"] = bool(deciding and deciding.low is not None and deciding.low <= true <= deciding.high)
+        low, high = (deciding.low, deciding.high) if deciding and deciding.low is not None else (0.0, 0.0)
+        row |= {"width": high - low, "covered": low <= true <= high}
         rows.append(row)
     return rows
 
@@ -204,8 +222,10 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     judged = [r for r in rows if r["true"] >= 100 * FREQUENT]
     error = np.mean([abs((r["decided"] or 0.0) - r["true"]) for r in rows])
+    width = np.mean([r["width"] for r in judged])
     lines.append(
-        f"\n{sum(r['covered'] for r in judged)} of {len(judged)} intervals hold the truth; mean error {error:.1f}"
+        f"\n{sum(r['covered'] for r in judged)} of {len(judged)} intervals hold the truth, {width:.1f} points wide; "
+        f"mean error {error:.1f}"
     )
     return lines
 
@@ -239,6 +259,8 @@ def main() -> None:
     others = made(given.out / "held-out", halves[1], even, smears, 2 * smears.fields, 99)
     name = "held-out-matched.json" if match else "held-out.json"
     matrix = held_out(others, classifier, given.out / name, given.threads, match=match)
+    found = given.out / name.replace("held-out", "whole-way")
+    found = whole_way(others, classifier, smears.specimen, found, given.threads, match=match)
     rows: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
     for number in range(smears.smears):
         shares = composition(types, smears, number)
@@ -246,7 +268,8 @@ def main() -> None:
         truth = truth_of(folder, smears.specimen)
         for way in WAYS:
             out = given.out / f"count{number}-{way.split()[-1]}"
-            result = counted(folder, out, smears, classifier, way, matrix, given.threads, match=match)
+            known = found if way.startswith("whole") else matrix
+            result = counted(folder, out, smears, classifier, way, known, given.threads, match=match)
             rows[way] += [row | {"smear": number} for row in compared(result, truth)]
             print(f"smear {number}, {way}: {sum(truth.values())} cells, counted {result.counted}", flush=True)
             print(f"  {result.decided_by}", flush=True)
