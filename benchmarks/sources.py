@@ -9,7 +9,8 @@ matched, and matched and scattered (`phantom.matching`, `phantom.scatter`).
   held-out cells within each type, and their mean. 0.5: nothing tells. `--cues` repeats it in grey, blurred and with
   fine detail alone.
 - strays: a network learns all types of both. Of the cells of shared types, how many does it take for a type that only
-  the other source has, and how many for one that only their own has? Were sources alike, both shares would agree.
+  the other source has, and how many for one that only their own has? Were sources alike, both shares would agree. And
+  how much more does it lean towards the types of one source alone in cells from there (AUROC within shared types)?
 - across: the shared types learned from one source, tested on held-out cells of it and on the other.
 
 Short trainings with few cells: read the differences, not the levels. `--half` takes the cells with an even or odd part
@@ -68,12 +69,14 @@ class Cell:
     test: bool
 
 
-def cells_of(folders: Sequence[Path], per_type: int, ways: Sequence[str], half: int | None) -> list[Cell]:
+def cells_of(
+    folders: Sequence[Path], per_type: int, ways: Sequence[str], half: int | None, most: int | None
+) -> list[Cell]:
     """Cells that could be cut out cleanly, as in their image and as in a field."""
     settings = CellImagesSettings(per_type=per_type, rendered=0.0)
     sets = cut_sets(folders, settings=settings)
     mine = {
-        source: {kind: [c for c in own if in_half(c[1], half)] for kind, own in by.items() if kind not in COARSE}
+        source: {kind: [c for c in own if in_half(c[1], half)][:most] for kind, own in by.items() if kind not in COARSE}
         for source, by in sets.cells.items()
     }
     few = {s: {k: own for k, own in by.items() if len(own) >= settings.fewest} for s, by in mine.items()}
@@ -193,7 +196,8 @@ def strays(cells: Sequence[Cell], types: Sequence[str], way: str, steps: int, ou
     having = {name: {c.source for c in cells if c.cell_type == name} for name in types}
     network = trained([c for c in cells if not c.test], types, way, steps, out / f"{way}-all")
     test = [c for c in cells if c.test]
-    said = named(network, test, types, way)
+    logits = predict_crops(network, np.stack([cell.shown[way] for cell in test]))
+    said = [types[i] for i in logits.argmax(axis=1)]
     rows: list[dict[str, Any]] = []
     for source in sorted({c.source for c in cells}):
         for kind, wanted in (("shared types", 2), ("its own types", 1)):
@@ -204,9 +208,27 @@ def strays(cells: Sequence[Cell], types: Sequence[str], way: str, steps: int, ou
             rows.append(row | {"strayed": others, "to_own_alone": sum(having[s] == {source} for s in mine)})
             print(rows[-1], flush=True)
     right = float(np.mean([c.cell_type == s for c, s in zip(test, said, strict=True)]))
-    rows.append({"way": way, "right": right, "cells": len(test)})
+    rows.append({"way": way, "right": right, "cells": len(test), "leans": leaning(test, logits, types, having)})
     print(rows[-1], flush=True)
     return rows
+
+
+def leaning(
+    test: Sequence[Cell], logits: Any, types: Sequence[str], having: Mapping[str, set[str]]
+) -> dict[str, float]:
+    """Source → AUROC, within shared types, of the probability of the types that it alone has: does a cell from there
+    lean towards them more than one of the same type from elsewhere? 0.5: it does not."""
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    odds /= odds.sum(axis=1, keepdims=True)
+    result = {}
+    for source in sorted({cell.source for cell in test}):
+        lonely = odds[:, [having[name] == {source} for name in types]].sum(axis=1)
+        found = []
+        for name in (name for name in types if len(having[name]) > 1):
+            own = [i for i, cell in enumerate(test) if cell.cell_type == name]
+            found.append(roc_auc_score([test[i].source == source for i in own], lonely[own]))
+        result[source] = float(np.mean(found))
+    return result
 
 
 def main() -> None:
@@ -218,13 +240,14 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=("told", "strays", "across"), help="may be repeated")
     parser.add_argument("--cues", action="store_true", help="tell sources by each cue alone, too")
     parser.add_argument("--half", type=int, choices=(0, 1), help="only these cells")
+    parser.add_argument("--most", type=int, help="at most so many cells of each type and source")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     given.out.mkdir(parents=True, exist_ok=True)
     ways, only = given.way or (AS_THEY_ARE, *STEPS), given.only or ("told", "strays", "across")
-    cells = cells_of(given.cell_images, given.per_type, ways, given.half)
+    cells = cells_of(given.cell_images, given.per_type, ways, given.half, given.most)
     types = sorted({cell.cell_type for cell in cells})
     shared = [name for name in types if len({c.source for c in cells if c.cell_type == name}) > 1]
     print(f"{len(cells)} cells of {len(types)} types, shared: {', '.join(shared)}", flush=True)
