@@ -1,7 +1,7 @@
 """Whether a cell is like those that a classifier was taught: only then has its word a place beside the detector's.
 
-The score is that of `outlier`, fitted to training cells; its threshold lets 99 % of the cells of the choosing part
-pass. Both lie in the model file beside the weights. Models without them are asked about every cell.
+The score is that of `outlier`, fitted to training cells; its threshold lets 99.5 % of the cells of the choosing
+part pass. Both lie in the model file beside the weights. Models without them are asked about every cell.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class GateSettings:
     learned: int = 1200
     judged: int = 700
     least: int = 100
-    kept: float = 0.99
+    kept: float = 0.995
 
 
 def gate_of(classifier: Classifier) -> OutlierModel | None:
