@@ -159,7 +159,7 @@ def test_graph_and_module_name_cells_the_same(name: str, data: Path) -> None:
     assert (graph.argmax(axis=1) == module.argmax(axis=1)).all()
     if card.runs_in == "int8":
         quick = models.load_classifier(name)(crops)
-        assert np.abs(quick - graph).max() < 0.1
+        assert np.abs(quick - graph).max() < 0.2
         assert (quick.argmax(axis=1) != graph.argmax(axis=1)).sum() <= 1
 
 
