@@ -91,6 +91,9 @@ def test_cells_come_in_the_nearest_stain_that_was_taught() -> None:
     settings = StainSettings()
     stain = Stain.of(windows, taught(classifier), settings)
     assert near(stain.brought(lambda _: windows[0])({}), DEEP)
+    alike = Stain.of([crop(0.9)] * 20, taught(classifier), settings)
+    assert 0 < alike.apart < 0.5 < stain.apart
+    assert near(alike.brought(lambda _: crop(0.9))({}), 0.9), "stained as the training cells: left as it is"
     assert stain.brought(lambda _: None)({}) is None
     assert Stain.of(windows[:7], taught(classifier), settings) is None, "too few cells"
     assert Stain.of(windows, taught(classifier), replace(settings, match=False)) is None

@@ -30,9 +30,8 @@ from myelos.metrics.thresholds import Looks, Threshold, threshold
 
 SPECIMENS = ("marrow", "blood")
 UNITS = ("field", "tile", "none")
-
-# Mature cells of blood: many of them in a marrow suggest that it is diluted.
-MATURE = ("segmented_neutrophil", "lymphocyte")
+Cells = Sequence[tuple[str, str | None]]  # type, and field or tile
+MATURE = ("segmented_neutrophil", "lymphocyte")  # of blood: many of them in a marrow suggest that it is diluted
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Count:
 
 
 def count(
-    cells: pa.Table | Sequence[tuple[str, str | None]],
+    cells: pa.Table | Cells,
     *,
     specimen: str,
     settings: CountSettings | None = None,
@@ -124,12 +123,8 @@ def count(
     names = [(taxonomy.cell_type(name).name, place) for name, place in _pairs(cells, unit)]
     numbers = Counter(name for name, _ in names)
     words = names if said is None else _pairs(said, unit)
-    named = Counter(word for word, _ in words)
-    objection = "no held-out cells of a classifier were given"
-    if confusion is not None:
-        objection = confusion.objection(specimen, {name: named[name] for name in _inside(named, specimen, known)})
-    corrected = None if confusion is None or objection else Corrected.of_cells(confusion, words, settings.shares)
-    inside = _inside(numbers + named if corrected else numbers, specimen, known)
+    corrected, objection = _corrected(confusion, words, specimen, known, settings)
+    inside = _inside(numbers + Counter(word for word, _ in words) if corrected else numbers, specimen, known)
     matrix = by_place(names, inside)
     why = objection or "fields were drawn again and the classifier's errors from its held-out cells"
     tally = Tally.of(matrix, numbers, inside, settings.shares, corrected=corrected, why=why)
@@ -169,19 +164,28 @@ def _adequacy(tally: Tally, specimen: str, evidence: Evidence, settings: CountSe
     )
 
 
+def _corrected(
+    confusion: Confusion | None, words: Cells, specimen: str, known: Sequence[str] | None, settings: CountSettings
+) -> tuple[Corrected | None, str]:
+    """Cells as the classifier has them, or why not."""
+    if confusion is None:
+        return None, "no held-out cells of a classifier were given"
+    named = Counter(word for word, _ in words)
+    objection = confusion.objection(specimen, {name: named[name] for name in _inside(named, specimen, known)})
+    return (None, objection) if objection else (Corrected.of_cells(confusion, words, settings.shares), "")
+
+
 def _decided_by(tally: Tally, confusion: Confusion | None, unit: str) -> str:
     if tally.corrected is not None and confusion is not None:
         drawn = f"{unit}s were drawn again" if tally.corrected.by_units else "single cells, too few fields, were drawn"
-        source = f"{confusion.held_out} held-out cells of {confusion.source}"
-        said = f"The deciding figures are corrected for the classifier's errors: {drawn}, and its errors from {source}."
-        return said + confusion.sentence(tally.numbers)
+        return confusion.sentence(drawn, tally.numbers)
     if confusion is not None:
         return f"Nothing is corrected for the classifier's errors, because its matrix does not hold here: {tally.why}."
     return "Errors in the naming of cells are not in the intervals: no held-out cells of a classifier were given."
 
 
 def _spread(
-    names: Sequence[tuple[str, str | None]],
+    names: Cells,
     matrix: FloatArray,
     unit: str,
     smears: Mapping[str, str] | None,
@@ -197,7 +201,7 @@ def _spread(
     return homogeneity(matrix, origin, of="smears", settings=settings.homogeneity)
 
 
-def _pairs(cells: pa.Table | Sequence[tuple[str, str | None]], unit: str) -> Sequence[tuple[str, str | None]]:
+def _pairs(cells: pa.Table | Cells, unit: str) -> Cells:
     """Type and place of every cell; cells of which no type is known are not identifiable."""
     if unit not in UNITS:
         raise UsageError(f"unknown unit {unit!r}", remedy=f"Pass one of {', '.join(UNITS)}")

@@ -84,8 +84,7 @@ def count(
     where nothing can be counted.
     """
     check_specimen(specimen)
-    made = made_elsewhere(inputs)
-    if made is not None:
+    if (made := made_elsewhere(inputs)) is not None:
         counted = report_elsewhere(made, Path(out), specimen=specimen, overwrite=overwrite)
         return CountResult(Path(out), (SmearResult(DEFAULT, Path(out), counted, ()),))
     appearance, match = AppearanceSettings(flat_field, white_point), matched_as_measured(match_stain, held_out)
@@ -96,13 +95,13 @@ def count(
     tables.refuse_finished(Path(out), overwrite=overwrite)
     workers = worker_threads(threads)
     detector = choose_detector(model or specimen, device=device, threads=threads)
-    if classifier is None and synthetic:  # the shipped ones were taught on real cells
-        classifier = "none"
+    classifier = (
+        "none" if classifier is None and synthetic else classifier
+    )  # the shipped ones were taught on real cells
     second = choose_classifier(
         classifier, model=model, specimen=specimen, device=device, threads=threads, precise=precise
     )
-    own = None if held_out is None else Path(held_out)
-    confusion = confusion_for(second, own, specimen, detector.types, detector=detector.name)
+    confusion = confusion_for(second, held_out, specimen, detector.types, detector=detector.name)
     job = Job(specimen, detector, settings, workers, progress or silent, synthetic, second, confusion)
     looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))
     smears, ungrouped = into_smears(looks, smear_of)

@@ -18,7 +18,7 @@ from myelos.detection.prepare import POOLED, read_rgb, spread
 from myelos.errors import InputError, UsageError
 from myelos.imaging.appearance import AppearanceSettings, normalise
 from myelos.imaging.crops import Image, cell_window, window
-from myelos.imaging.matching import Look, look_of, matched, nearest
+from myelos.imaging.matching import Look, goal_of, look_of, matched
 from myelos.imaging.scale import estimate_mpp
 from myelos.metrics.agreement import cohen_kappa, confusion_matrix
 from myelos.metrics.calibration import expected_calibration_error
@@ -73,13 +73,14 @@ def predictions(
     """(N, T) probabilities of the records that can be read, their indices, and the others with their reasons.
 
     mpp: µm/px of records that do not say it; where that is unknown too, it is taken from their red cells. like: the
-    look whose stain the cells of each source are brought to, the nearest where there are several, such as `taught`.
+    look whose stain the cells of each source are brought to; of several, such as `taught`, the nearest, and none where
+    that is near enough.
     """
     rows, kept, aside = [], [], []
     waiting: list[Image] = []
     scales = scales_of(records, mpp)
     cut = partial(_cut, scales=scales, classifier=classifier)
-    pairs = _pairs(records, cut, (like,) if isinstance(like, Look) else like or ())
+    pairs = _pairs(records, cut, like) if like else {}
     for index, record in enumerate(records):
         try:
             crop = cut(record)
@@ -115,14 +116,15 @@ def _cut(record: CellRecord, *, scales: Mapping[str, float], classifier: Classif
 
 
 def _pairs(
-    records: Sequence[CellRecord], cut: Callable[[CellRecord], Image], looks: Sequence[Look]
+    records: Sequence[CellRecord], cut: Callable[[CellRecord], Image], like: Look | Sequence[Look]
 ) -> dict[str, tuple[Look, Look]]:
-    """Source → its look and the one that its cells are brought to; nothing without looks."""
+    """Source → its look and the one that its cells are brought to, of sources that are."""
     sources: dict[str, list[CellRecord]] = {}
-    for record in records if looks else ():
+    for record in records:
         sources.setdefault(record.source, []).append(record)
-    own = {source: _look(spread(cells, _LOOKED_AT), cut) for source, cells in sources.items()}
-    return {source: (look, nearest(look, looks)) for source, look in own.items()}
+    looks = {source: _look(spread(cells, _LOOKED_AT), cut) for source, cells in sources.items()}
+    goals = {source: like if isinstance(like, Look) else goal_of(own, like) for source, own in looks.items()}
+    return {source: (own, goal) for source, own in looks.items() if (goal := goals[source])}
 
 
 def _look(records: Sequence[CellRecord], cut: Callable[[CellRecord], Image]) -> Look:

@@ -77,11 +77,7 @@ def classifier(
         )
     asked = common.asked(question, one_type)
     if truth and predictions:
-        if asked:
-            raise UsageError("two files hold types and no answer to a question", remedy="Pass --data and --model")
-        from myelos.classification.judging import judge_files
-
-        result = judge_files(truth, predictions, scheme=scheme)
+        result = _of_files(truth, predictions, asked, scheme)
     else:
         from myelos.classification.judging import JudgedCells
 
@@ -94,13 +90,17 @@ def classifier(
             result = _by_model(cells, str(model), asked, external=external, threshold=threshold, way=way)
     if as_json:
         common.print_json(result)
-    elif "question" in result:
-        show_answers(result)
-    elif external:
-        show_external(result)
     else:
-        show(result)
+        (show_answers if "question" in result else show_external if external else show)(result)
     return 3 if result["set_aside"] else 0
+
+
+def _of_files(truth: Path, predictions: Path, asked: Question | None, scheme: str | None) -> dict[str, Any]:
+    from myelos.classification.judging import judge_files
+
+    if asked:
+        raise UsageError("two files hold types and no answer to a question", remedy="Pass --data and --model")
+    return judge_files(truth, predictions, scheme=scheme)
 
 
 def _found(cells: JudgedCells, model: str, detector: str, way: dict[str, Any]) -> dict[str, Any]:

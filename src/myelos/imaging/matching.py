@@ -23,6 +23,7 @@ from myelos.imaging.stain import BACKGROUND, density
 Image = NDArray[np.uint8]  # (height, width, 3) RGB
 _LIGHT = AppearanceSettings(flat_field=False)
 _PIXELS = 4000  # of each image
+ALIKE = 0.5  # how far groups of eight and more cells of one source lie apart at most (docs/classifier.md: 0.49)
 _FAINT = 1e-4  # squared density: what two sources differ by less in is not stretched
 
 
@@ -132,9 +133,10 @@ def apart(own: Look, like: Look) -> float:
     return float(np.linalg.norm(np.log(np.maximum(values, 1e-9))))
 
 
-def nearest(own: Look, looks: Sequence[Look]) -> Look:
-    """The look of several that changes colours least: what is of one of them already stays nearly as it is."""
-    return min(looks, key=lambda like: apart(own, like))
+def goal_of(own: Look, looks: Sequence[Look]) -> Look | None:
+    """The nearest of several looks, None where `own` is as near as cells of one source are to each other."""
+    near = min(looks, key=lambda like: apart(own, like))
+    return near if apart(own, near) > ALIKE else None
 
 
 def _power(matrix: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:

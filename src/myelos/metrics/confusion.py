@@ -103,11 +103,13 @@ class Confusion:
             return detected
         return classified
 
-    def sentence(self, numbers: Mapping[str, int]) -> str:
-        """On whose word it is, and on the types that the detector alone names; numbers: cells by type."""
+    def sentence(self, drawn: str, numbers: Mapping[str, int]) -> str:
+        """What a report says of corrected figures. drawn: what was drawn again; numbers: cells by adopted type."""
+        source = f"{self.held_out} held-out cells of {self.source}"
+        said = f"The deciding figures are corrected for the classifier's errors: {drawn}, and its errors from {source}."
         names = ", ".join(taxonomy.cell_type(name).label.lower() for name in self.alone if numbers.get(name))
         kept = f" What the detector alone names ({names}) is as it says, its errors not in the intervals."
-        return ("" if self.adopted else _BESIDE) + (kept if names else "")
+        return said + ("" if self.adopted else _BESIDE) + (kept if names else "")
 
     def known(self) -> tuple[tuple[str, ...], NDArray[np.int64]]:
         """Types with held-out cells, and their matrix; what was named by another type counts with the last column."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 from myelos import taxonomy
 from myelos.classification.gate import gate_of
 from myelos.errors import InputError, UsageError
+from myelos.imaging.matching import ALIKE
 from myelos.metrics.confusion import Confusion
 from myelos.models.types import Classifier
 from myelos.smears.job import Job
@@ -28,7 +29,7 @@ REMEDY = "Make it with: myelos evaluate classifier --data YOUR_CELLS --model NAM
 
 def confusion_for(
     classifier: Classifier | None,
-    held_out: Path | None,
+    held_out: str | Path | None,
     specimen: str,
     detected: Sequence[str] = (),
     *,
@@ -47,7 +48,7 @@ def confusion_for(
             raise UsageError("--held-out needs a classifier", remedy="Leave out --classifier none")
         return None
     if held_out is not None:
-        confusion = _from_file(classifier, held_out, specimen, detected, detector)
+        confusion = _from_file(classifier, Path(held_out), specimen, detected, detector)
         classifier.decides = True
         return confusion
     card = getattr(classifier, "card", None)
@@ -71,16 +72,16 @@ def for_smear(job: Job, readings: Sequence[Reading]) -> Confusion | None:
         return replace(confusion, fits=False, why="the classifier was not asked about every image")
     if confusion.adopted:
         return confusion
-    why = _unlike(job, readings, job.classifier)
+    why = _unlike(readings, job.classifier)
     return replace(confusion, fits=not why, why=why and f"its held-out cells are of {confusion.source}, {why}; {OWN}")
 
 
-def _unlike(job: Job, readings: Sequence[Reading], classifier: Classifier) -> str:
+def _unlike(readings: Sequence[Reading], classifier: Classifier) -> str:
     """Why a smear is not, or may not be, like the training cells; empty where it is as far as can be told."""
     distances = [one.stain_apart for one in readings]
     if any(apart is None for apart in distances):
         return "and whether this smear is stained as they are is not known"
-    if max((apart or 0.0 for apart in distances), default=0.0) > job.settings.stain.like:
+    if max((apart or 0.0 for apart in distances), default=0.0) > ALIKE:
         return "another stain and camera"
     if gate_of(classifier) is None:
         return f"and {classifier.name} cannot tell whether these cells are like them"

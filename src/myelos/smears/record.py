@@ -18,6 +18,7 @@ import myelos
 from myelos import tables
 from myelos.classification.opinion import RULE as SECOND_RULE
 from myelos.errors import ResultError
+from myelos.imaging.matching import ALIKE
 from myelos.metrics.adequacy import Evidence
 from myelos.models.types import Classifier, Detector
 from myelos.smears.inputs import SetAside, label
@@ -192,7 +193,7 @@ def manifest(
         "set_aside": dict(sorted(Counter(item.reason for item in aside).items())),
         "models": [model_entry(model) for model in job.models],
         "rule": RULE if job.classifier is None else SECOND_RULE,
-        "stain_matched": sum(reading.stain_apart is not None for reading in readings),
+        "stain_matched": sum((reading.stain_apart or 0.0) > ALIKE for reading in readings),
         "stain_apart": max(
             (round(one.stain_apart, 3) for one in readings if one.stain_apart is not None), default=None
         ),

@@ -26,15 +26,13 @@ Image = NDArray[np.uint8]  # (height, width, 3) RGB
 
 @dataclass(frozen=True, slots=True)
 class StainSettings:
-    """match: whether cells are brought to the stain of the classifier's training cells before it is asked. cells: so
-    many tell the stain of a smear; fewest: below this nothing is matched, because few cells tell their types, too.
-    like: distance (`imaging.matching.apart`) up to which a smear is stained as the training cells; 0.49 is the most
-    that eight of these reached."""
+    """match: whether cells in another stain are brought to that of the classifier's training cells before it is asked.
+    cells: so many tell the stain of a smear; fewest: below this nothing is matched, because few cells tell their types,
+    too."""
 
     match: bool = True
     cells: int = 200
     fewest: int = 8
-    like: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Reading:
     picture_scale: float
     area: float  # level-0 pixels that were read
     partial: bool = False
-    stain_apart: float | None = None  # of the smear from the nearest that the classifier was taught, where matched
+    stain_apart: float | None = None  # distance of the smear's from the nearest that the classifier was taught
 
     @property
     def area_mm2(self) -> float | None:

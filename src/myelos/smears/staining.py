@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from myelos.classification.evaluate import taught
 from myelos.errors import UsageError
-from myelos.imaging.matching import Look, apart, look_of, matched, nearest
+from myelos.imaging.matching import Look, apart, goal_of, look_of, matched
 from myelos.models.types import Classifier
 from myelos.smears.rows import Image, Reading, StainSettings
 from myelos.smears.second_opinion import Cut, Row, with_second_opinion
@@ -20,35 +20,33 @@ Windows = Mapping[str, Image]  # cell_id → what the classifier sees of the cel
 
 @dataclass(frozen=True)
 class Stain:
-    """From the look of a smear's cells to that of the training cells."""
+    """The look of a smear's cells, its distance from the nearest of the training cells', and the one that it is brought
+    to: none where that is near enough."""
 
     own: Look
-    like: Look
-
-    @property
-    def apart(self) -> float:
-        return apart(self.own, self.like)
+    apart: float
+    goal: Look | None
 
     @classmethod
     def of(cls, windows: Sequence[Image], looks: Sequence[Look], settings: StainSettings) -> Stain | None:
-        """To the nearest of the looks, so that cells of a source that was learned from stay nearly as they are.
-
-        None where nothing is to be matched, or too few cells tell the smear's stain.
-        """
+        """None where nothing is to be matched, or too few cells tell the smear's stain."""
         if not looks or not settings.match or len(windows) < settings.fewest:
             return None
         try:
             own = look_of(windows)
         except UsageError:  # no cell shows its background
             return None
-        return cls(own, nearest(own, looks))
+        return cls(own, min(apart(own, look) for look in looks), goal_of(own, looks))
 
     def brought(self, cut: Cut) -> Cut:
         """The windows of `cut` in the stain of the training cells."""
+        goal = self.goal
+        if goal is None:
+            return cut
 
         def restained(row: Row) -> Image | None:
             image = cut(row)
-            return None if image is None else matched(image, self.own, self.like, background=False)
+            return None if image is None else matched(image, self.own, goal, background=False)
 
         return restained
 
