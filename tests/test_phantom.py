@@ -20,7 +20,6 @@ from myelos.phantom.cells import LOOKS, VARIANTS, cell_rng, outline_of, render_c
 from myelos.phantom.compositions import COMPOSITIONS, draw_types, normalised
 from myelos.phantom.dataset import WANG19, write_cells, write_fields
 from myelos.phantom.fields import FieldSettings, render_field
-from myelos.phantom.looks import VARIED
 from myelos.phantom.optics import STEADY, OpticsSettings
 from myelos.phantom.placing import spread_out
 from myelos.phantom.slide import SlideSettings, _draw, render_block, write_slide
@@ -183,20 +182,19 @@ def test_stains_vary_and_stay_plausible() -> None:
     assert np.allclose(np.array(fixed.density), np.array(STAINS["liu"]) * np.exp(-0.05))
 
 
-def test_training_fields_are_varied_and_slides_are_drawn_as_the_shipped_detector_knows_them() -> None:
-    assert FieldSettings().pool().varied
-    assert not SlideSettings(512, 512).as_field().pool().varied
-    for kind in ("lymphocyte", "erythrocyte"):
-        usual, varied = (sprites.SpritePool(0.25, 3, varied=v).sprite(kind, 1).layers for v in (False, True))
-        same = usual.shape == varied.shape and bool(np.array_equal(usual, varied))
-        assert same == (kind == "erythrocyte")
+def test_the_largest_megakaryocytes_are_about_100_micrometres_long() -> None:
+    usual = LOOKS["megakaryocyte"]
+    look = dataclasses.replace(usual, diameter=(usual.diameter[1],) * 2, elongation=(usual.elongation[1],) * 2)
+    cover = render_sprite("megakaryocyte", cell_rng(3), 0.5, look).cover
+    corners = np.argwhere(cover > 0.5).astype(np.float32)
+    assert 85 < 0.5 * max(cv2.minAreaRect(corners)[1]) < 115
 
 
 def test_a_frayed_edge_is_longer_and_encloses_about_as_much() -> None:
     lengths, areas = np.zeros(2), np.zeros(2)
     for number in range(6):
         for which, fringe in enumerate(((0.0, 0.0), (0.3, 0.3))):
-            look = dataclasses.replace(VARIED["monocyte"], fringe=fringe, diameter=(15, 15))
+            look = dataclasses.replace(LOOKS["monocyte"], fringe=fringe, diameter=(15, 15))
             cover = render_sprite("monocyte", cell_rng(number), 0.1, look).cover
             lengths[which] += cv2.arcLength(outline_of(cover), True)
             areas[which] += (cover > 0.5).sum()

@@ -143,7 +143,7 @@ def _paint_nucleated(c: _Canvas) -> None:
     lumpy = np.float32(c.radius / 6 * (0.4 if shape == "round" else 1.0))
     wobble = lumpy * (np.float32(0.09) * c.noise(0.9) + np.float32(0.11) * c.noise(2.6))
     deep = np.minimum(field(c.x - shift[0], c.y - shift[1], scale) + wobble, c.inside - np.float32(MARGIN))
-    c.nucleus = c.edge(deep, 0.22 if look.crisp else 0.3)
+    c.nucleus = c.edge(deep, 0.22)
     _paint_cytoplasm(c, deep, angle)
     _paint_chromatin(c, deep)
     for granules in look.granules:
@@ -175,31 +175,27 @@ def _paint_cytoplasm(c: _Canvas, deep: Array, angle: float) -> None:
 def _paint_chromatin(c: _Canvas, deep: Array) -> None:
     look = c.look
     size, contrast = c.draw(look.texture), c.draw(look.contrast)
-    pattern = _crisp_pattern(c, size) if look.crisp else _even_pattern(c, size)
+    pattern = _strands(c, size)
     # Clumps lie between a net of pale lines.
     net = np.exp(-((c.noise(size * 1.6) / np.float32(0.35)) ** 2))
     clumps = np.float32(0.8) + np.float32(0.5) * c.noise(size) - np.float32(2.6) * net
     texture = (1 - look.clumped) * pattern + look.clumped * clumps
     density = 1 + np.float32(contrast) * texture
-    membrane, depth = (c.draw(MEMBRANE), np.float32(0.22)) if look.crisp else (0.1, np.float32(0.25))
-    density += np.float32(membrane) * np.exp(-(((deep - depth) / depth) ** 2))
+    membrane, depth = np.float32(c.draw(MEMBRANE)), np.float32(0.22)
+    density += membrane * np.exp(-(((deep - depth) / depth) ** 2))
     density -= np.float32(0.10) * np.exp(-np.clip(deep, 0, None) / np.float32(0.8))  # thinner towards its edge
     for _ in range(int(c.rng.integers(look.nucleoli[0], look.nucleoli[1] + 1))):
         _paint_nucleolus(c, density)
     amount = np.float32(c.draw(look.chromatin)) * (1 + np.float32(0.05) * c.noise(c.radius))
-    if look.crisp:  # the clear spots are pinker
-        c.dyes[..., AZURE] += np.float32(0.3) * np.clip(1 - density, 0, 1) * c.nucleus
+    # The clear spots are pinker.
+    c.dyes[..., AZURE] += np.float32(0.3) * np.clip(1 - density, 0, 1) * c.nucleus
     c.dyes[..., CHROMATIN] += amount * np.clip(density, 0.25, 1.7) * c.nucleus
 
 
-def _crisp_pattern(c: _Canvas, size: float) -> Array:
+def _strands(c: _Canvas, size: float) -> Array:
     """Dark strands with small clear spots between them."""
     spots = np.clip(c.noise(size * 0.65) - np.float32(0.7), 0, np.float32(1.3))
     return np.float32(0.5) + 0.4 * c.noise(size) + 0.4 * c.noise(size * 2.4) - np.float32(3.0) * spots
-
-
-def _even_pattern(c: _Canvas, size: float) -> Array:
-    return 0.75 * c.noise(size) + 0.45 * c.noise(size * 2.4) + 0.35 * c.noise(size * 0.55)
 
 
 def _paint_nucleolus(c: _Canvas, density: Array) -> None:

@@ -43,7 +43,6 @@ class FieldSettings:
     stain_variation: float = 1.0
     pool_seed: int = 0
     pool_per_type: int = 40
-    varied: bool = True  # draw by looks.VARIED
     optics: OpticsSettings = field(default_factory=OpticsSettings)
 
     def __post_init__(self) -> None:
@@ -61,7 +60,7 @@ class FieldSettings:
         return COMPOSITIONS[chosen] if isinstance(chosen, str) else chosen
 
     def pool(self, cut_outs: CutOuts | None = None) -> SpritePool:
-        return SpritePool(self.mpp, self.pool_seed, self.pool_per_type, cut_outs, self.varied)
+        return SpritePool(self.mpp, self.pool_seed, self.pool_per_type, cut_outs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ def render_field(
     _paint_around(painting, settings, density, gap, rng)
     painting.add_haze(rng, density["haze"])
     painting.add_specks(rng, density["debris"])
-    stain = random_stain(rng, name=settings.stain, variation=settings.stain_variation, varied=settings.varied)
+    stain = random_stain(rng, name=settings.stain, variation=settings.stain_variation)
     rgb = photograph(painting.dyes, stain, settings.optics, rng, mpp=settings.mpp)
     boxes = np.array(painting.boxes, np.float64).reshape(-1, 4)
     return Field(rgb, boxes, tuple(painting.types), settings.mpp, tuple(painting.origins))

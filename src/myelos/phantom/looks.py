@@ -7,7 +7,7 @@ photographs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from myelos.phantom.stain import AZURE, CHROMATIN, EOSIN
 
@@ -53,7 +53,6 @@ class CellLook:
     vacuoles: tuple[int, int] = (0, 0)
     granules: tuple[Granules, ...] = ()
     fringe: Range = NONE  # µm by which the cell's edge is frayed
-    crisp: bool = False  # clear spots in the chromatin and a dense membrane, as a sharp photograph shows them
 
 
 def _azurophilic(density: Range, strength: Range = (0.2, 0.5), over: float = 0.0, dye: int = AZURE) -> Granules:
@@ -61,6 +60,8 @@ def _azurophilic(density: Range, strength: Range = (0.2, 0.5), over: float = 0.0
 
 
 _SPECIFIC = _azurophilic((1.2, 2.6), (0.10, 0.26))  # fine pink-violet granules of the neutrophil line
+# The same of mature cells, from faint to crowded, as stains and analysers show them.
+_VISIBLE = _azurophilic((0.9, 2.6), (0.10, 0.45))
 
 LOOKS: dict[str, CellLook] = {
     "blast": CellLook(
@@ -81,84 +82,6 @@ LOOKS: dict[str, CellLook] = {
         (11, 16), (0.36, 0.50), ("kidney",), (0.2, 0.7), 0.035, (1.0, 1.15), (0.85, 1.08), (0.65, 0.95),
         (0.14, 0.2), 0.5, blue=(0.03, 0.13), eosin=(0.12, 0.28), granules=(_SPECIFIC,),
     ),
-    "band_neutrophil": CellLook(
-        (10.5, 15), (0.28, 0.42), ("band",), (0.0, 0.3), 0.035, (1.0, 1.15), (0.95, 1.2), (0.6, 0.9),
-        (0.14, 0.2), 0.5, blue=(0.0, 0.06), eosin=(0.14, 0.32), granules=(_SPECIFIC,),
-    ),
-    "segmented_neutrophil": CellLook(
-        (10.5, 15), (0.21, 0.33), ("segmented",), (0.0, 0.3), 0.04, (1.0, 1.18), (1.0, 1.28), (0.6, 0.9),
-        (0.14, 0.2), 0.5, blue=(0.0, 0.05), eosin=(0.14, 0.34), granules=(_SPECIFIC,),
-    ),
-    "eosinophil": CellLook(
-        (11.5, 17), (0.24, 0.38), ("bilobed", "bilobed", "segmented", "kidney"), (0.4, 0.9), 0.035, (1.0, 1.15),
-        (0.9, 1.12), (0.7, 1.0), (0.12, 0.18), 0.45, blue=(0.0, 0.1), eosin=(0.2, 0.35),
-        granules=(Granules(EOSIN, (3.5, 6.0), (0.55, 0.8), (0.5, 0.85), 0.06),),
-    ),
-    "basophil": CellLook(
-        (10, 15), (0.34, 0.52), ("bilobed", "kidney", "segmented"), (0.0, 0.4), 0.05, (1.0, 1.15), (0.62, 0.85),
-        (0.8, 1.2), (0.1, 0.15), 0.2, blue=(0.02, 0.1), eosin=(0.1, 0.25), azure=(0.0, 0.25),
-        granules=(Granules(CHROMATIN, (0.7, 1.7), (0.6, 1.05), (0.55, 0.95), 0.6),
-                  Granules(AZURE, (0.4, 1.0), (0.5, 0.9), (0.3, 0.6), 0.4)),
-    ),
-    "monocyte": CellLook(
-        (13, 20), (0.42, 0.60), ("folded", "kidney", "horseshoe", "folded"), (0.0, 0.5), 0.11, (1.0, 1.25),
-        (0.72, 0.95), (0.6, 0.9), (0.12, 0.17), 0.2, blue=(0.16, 0.34), eosin=(0.06, 0.15), grain=0.2,
-        vacuoles=(0, 6), granules=(_azurophilic((0.4, 1.5), (0.1, 0.25)),),
-    ),
-    "lymphocyte": CellLook(
-        (7.5, 13.5), (0.62, 0.86), ("round", "round", "oval", "dented"), (0.2, 0.9), 0.06, (1.0, 1.15),
-        (0.95, 1.25), (0.8, 1.2), (0.12, 0.18), 0.4, blue=(0.2, 0.5), rim=0.15, halo=(0.0, 0.35),
-    ),
-    "plasma_cell": CellLook(
-        (12, 19), (0.26, 0.40), ("round", "oval"), (0.75, 1.0), 0.06, (1.1, 1.45), (1.0, 1.25), (1.0, 1.4),
-        (0.2, 0.28), 0.7, blue=(0.55, 0.95), grain=0.2, rim=0.12, hof=(0.6, 0.95), vacuoles=(0, 4),
-    ),
-    "proerythroblast": CellLook(
-        (15, 23), (0.60, 0.76), ("round", "round", "oval"), (0.1, 0.5), 0.06, (1.0, 1.12), (0.78, 0.95),
-        (0.4, 0.6), (0.09, 0.14), 0.1, (1, 3), blue=(0.75, 1.1), rim=0.2, halo=(0.2, 0.6), hof=(0.0, 0.5),
-    ),
-    "basophilic_erythroblast": CellLook(
-        (11.5, 17), (0.50, 0.68), ("round",), (0.0, 0.4), 0.05, (1.0, 1.1), (0.95, 1.15), (0.7, 1.0),
-        (0.16, 0.22), 0.5, blue=(0.65, 1.0), rim=0.15, halo=(0.1, 0.5),
-    ),
-    "polychromatic_erythroblast": CellLook(
-        (9, 13.5), (0.34, 0.54), ("round",), (0.0, 0.5), 0.04, (1.0, 1.12), (1.1, 1.4), (0.8, 1.15),
-        (0.2, 0.28), 0.65, blue=(0.2, 0.42), eosin=(0.0, 0.1), haemoglobin=(0.3, 0.7), grain=0.1, halo=(0.0, 0.3),
-    ),
-    "orthochromatic_erythroblast": CellLook(
-        (7.5, 11), (0.22, 0.42), ("round",), (0.1, 0.8), 0.05, (1.0, 1.15), (1.4, 1.8), (0.8, 1.1),
-        (0.05, 0.1), 0.0, blue=(0.02, 0.16), haemoglobin=(0.7, 1.1), grain=0.06,
-    ),
-    "mitosis": CellLook(
-        (13, 20), (0.16, 0.36), ("metaphase", "metaphase", "anaphase", "prometaphase"), (0.0, 0.15), 0.05,
-        (1.0, 1.2), (1.3, 1.7), (0.7, 1.0), (0.06, 0.1), blue=(0.15, 0.6), grain=0.16, rim=0.1,
-    ),
-    "megakaryocyte": CellLook(
-        (30, 65), (0.22, 0.45), ("lobulated",), (0.0, 0.5), 0.13, (1.0, 1.3), (0.85, 1.15), (1.0, 1.6),
-        (0.16, 0.24), 0.4, blue=(0.04, 0.22), eosin=(0.12, 0.3), azure=(0.05, 0.2), grain=0.3, rim=0.05,
-        granules=(_azurophilic((1.2, 2.5), (0.12, 0.35)),),
-    ),
-    "macrophage": CellLook(
-        (20, 35), (0.12, 0.25), ("oval", "dented"), (0.3, 0.9), 0.14, (1.0, 1.4), (0.6, 0.8), (0.6, 0.9),
-        (0.12, 0.18), 0.2, (0, 2), blue=(0.12, 0.28), eosin=(0.0, 0.1), grain=0.3, vacuoles=(4, 14),
-        granules=(_azurophilic((0.1, 0.5), (0.2, 0.5)),),
-    ),
-    "smudge_cell": CellLook(
-        (11, 20), (0.9, 1.0), ("smear",), NONE, 0.16, (1.0, 1.6), (0.4, 0.8), (0.8, 1.6), (0.2, 0.3), 0.3,
-    ),
-    "erythrocyte": CellLook((6.2, 8.4), NONE, (), outline=0.035, elongation=(1.0, 1.25), haemoglobin=(0.75, 1.2)),
-    "platelet": CellLook(
-        (1.8, 4.0), NONE, (), outline=0.14, elongation=(1.0, 1.5), blue=(0.1, 0.25), azure=(0.1, 0.3), grain=0.3,
-        granules=(Granules(AZURE, (2.0, 4.5), (0.35, 0.6), (0.4, 0.8)),),
-    ),
-}  # fmt: skip
-
-# The mature types of blood as widely as stains and analysers show them: paler or darker nuclei, granules from faint to
-# crowded, frayed edges; and the nuclei of all types crisp. Training sets are drawn with these; slides with the ones
-# above, which the shipped detector of marrow has learned, until it is trained again.
-_VISIBLE = _azurophilic((0.9, 2.6), (0.10, 0.45))
-
-_WIDE: dict[str, CellLook] = {
     "band_neutrophil": CellLook(
         (10.5, 15), (0.28, 0.45), ("band",), (0.0, 0.4), 0.04, (1.0, 1.18), (0.76, 1.05), (0.5, 0.9),
         (0.12, 0.22), 0.3, blue=(0.0, 0.1), eosin=(0.12, 0.42), azure=(0.0, 0.16), grain=0.2, granules=(_VISIBLE,),
@@ -191,9 +114,49 @@ _WIDE: dict[str, CellLook] = {
         (0.74, 1.08), (0.6, 1.2), (0.09, 0.17), 0.3, blue=(0.2, 0.95), azure=(0.0, 0.2), grain=0.2, rim=0.2,
         halo=(0.0, 0.35), fringe=(0.0, 0.25),
     ),
+    "plasma_cell": CellLook(
+        (12, 19), (0.26, 0.40), ("round", "oval"), (0.75, 1.0), 0.06, (1.1, 1.45), (1.0, 1.25), (1.0, 1.4),
+        (0.2, 0.28), 0.7, blue=(0.55, 0.95), grain=0.2, rim=0.12, hof=(0.6, 0.95), vacuoles=(0, 4),
+    ),
+    "proerythroblast": CellLook(
+        (15, 23), (0.60, 0.76), ("round", "round", "oval"), (0.1, 0.5), 0.06, (1.0, 1.12), (0.78, 0.95),
+        (0.4, 0.6), (0.09, 0.14), 0.1, (1, 3), blue=(0.75, 1.1), rim=0.2, halo=(0.2, 0.6), hof=(0.0, 0.5),
+    ),
+    "basophilic_erythroblast": CellLook(
+        (11.5, 17), (0.50, 0.68), ("round",), (0.0, 0.4), 0.05, (1.0, 1.1), (0.95, 1.15), (0.7, 1.0),
+        (0.16, 0.22), 0.5, blue=(0.65, 1.0), rim=0.15, halo=(0.1, 0.5),
+    ),
+    "polychromatic_erythroblast": CellLook(
+        (9, 13.5), (0.34, 0.54), ("round",), (0.0, 0.5), 0.04, (1.0, 1.12), (1.1, 1.4), (0.8, 1.15),
+        (0.2, 0.28), 0.65, blue=(0.2, 0.42), eosin=(0.0, 0.1), haemoglobin=(0.3, 0.7), grain=0.1, halo=(0.0, 0.3),
+    ),
+    "orthochromatic_erythroblast": CellLook(
+        (7.5, 11), (0.22, 0.42), ("round",), (0.1, 0.8), 0.05, (1.0, 1.15), (1.4, 1.8), (0.8, 1.1),
+        (0.05, 0.1), 0.0, blue=(0.02, 0.16), haemoglobin=(0.7, 1.1), grain=0.06,
+    ),
+    "mitosis": CellLook(
+        (13, 20), (0.16, 0.36), ("metaphase", "metaphase", "anaphase", "prometaphase"), (0.0, 0.15), 0.05,
+        (1.0, 1.2), (1.3, 1.7), (0.7, 1.0), (0.06, 0.1), blue=(0.15, 0.6), grain=0.16, rim=0.1,
+    ),
+    "megakaryocyte": CellLook(
+        (30, 88), (0.22, 0.45), ("lobulated",), (0.0, 0.5), 0.13, (1.0, 1.3), (0.85, 1.15), (1.0, 1.6),
+        (0.16, 0.24), 0.4, blue=(0.04, 0.22), eosin=(0.12, 0.3), azure=(0.05, 0.2), grain=0.3, rim=0.05,
+        granules=(_azurophilic((1.2, 2.5), (0.12, 0.35)),),
+    ),
+    "macrophage": CellLook(
+        (20, 35), (0.12, 0.25), ("oval", "dented"), (0.3, 0.9), 0.14, (1.0, 1.4), (0.6, 0.8), (0.6, 0.9),
+        (0.12, 0.18), 0.2, (0, 2), blue=(0.12, 0.28), eosin=(0.0, 0.1), grain=0.3, vacuoles=(4, 14),
+        granules=(_azurophilic((0.1, 0.5), (0.2, 0.5)),),
+    ),
+    "smudge_cell": CellLook(
+        (11, 20), (0.9, 1.0), ("smear",), NONE, 0.16, (1.0, 1.6), (0.4, 0.8), (0.8, 1.6), (0.2, 0.3), 0.3,
+    ),
+    "erythrocyte": CellLook((6.2, 8.4), NONE, (), outline=0.035, elongation=(1.0, 1.25), haemoglobin=(0.75, 1.2)),
+    "platelet": CellLook(
+        (1.8, 4.0), NONE, (), outline=0.14, elongation=(1.0, 1.5), blue=(0.1, 0.25), azure=(0.1, 0.3), grain=0.3,
+        granules=(Granules(AZURE, (2.0, 4.5), (0.35, 0.6), (0.4, 0.8)),),
+    ),
 }  # fmt: skip
-
-VARIED: dict[str, CellLook] = {name: replace(look, crisp=True) for name, look in (LOOKS | _WIDE).items()}
 
 # Coarse types of labels, and the types that may be drawn for them.
 VARIANTS: dict[str, tuple[str, ...]] = {

@@ -64,7 +64,7 @@ class SlideSettings:
         """The same words as a field's, checked there."""
         seed = (self.seed * 7919 + 3) % (1 << 31)
         size = self.width, self.height, self.mpp
-        return FieldSettings(*size, self.specimen, self.composition, stain=self.stain, pool_seed=seed, varied=False)
+        return FieldSettings(*size, self.specimen, self.composition, stain=self.stain, pool_seed=seed)
 
 
 @dataclass(frozen=True, slots=True)

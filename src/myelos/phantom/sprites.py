@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from myelos.phantom.cells import Sprite, cell_rng, render_sprite
 from myelos.phantom.cut_outs import CutOuts, to_sprite
-from myelos.phantom.looks import VARIED
 from myelos.phantom.stain import DYES
 
 Layers = NDArray[np.float32]  # (h, w, 6) dyes and cover
@@ -24,14 +23,12 @@ class SpritePool:
     """Sprites at one resolution, rendered when first asked for; sprite `i` of a type depends on the seed only.
 
     cut_outs: cells cut out of images, which take the place of rendered ones; the rest becomes as soft as they are.
-    varied: draw by `looks.VARIED`.
     """
 
     mpp: float
     seed: int = 0
     per_type: int = 40
     cut_outs: CutOuts | None = None
-    varied: bool = False
 
     def size(self, cell_type: str) -> int:
         return min(POOL_SIZES.get(cell_type, self.per_type), 2 * self.per_type)
@@ -40,13 +37,13 @@ class SpritePool:
         kept = self.cut_outs.pick(cell_type, number) if self.cut_outs else None
         if kept:
             return to_sprite(kept, cell_type, self.mpp)
-        return _sprite(cell_type, number % self.size(cell_type), self.mpp, self.seed, self._softness, self.varied)
+        return _sprite(cell_type, number % self.size(cell_type), self.mpp, self.seed, self._softness)
 
     def measures(self, cell_type: str, number: int) -> tuple[float, float]:
         """Radius of the circle of equal area in µm, and half the diagonal of the patch in px."""
         if self.cut_outs and self.cut_outs.pick(cell_type, number):
             return _measured(self.sprite(cell_type, number))
-        return _measures(cell_type, number % self.size(cell_type), self.mpp, self.seed, self._softness, self.varied)
+        return _measures(cell_type, number % self.size(cell_type), self.mpp, self.seed, self._softness)
 
     @property
     def real(self) -> tuple[str, ...]:
@@ -59,9 +56,8 @@ class SpritePool:
 
 
 @functools.lru_cache(maxsize=1536)
-def _sprite(cell_type: str, number: int, mpp: float, seed: int, softness: float, varied: bool) -> Sprite:
-    look = VARIED.get(cell_type) if varied else None
-    sprite = render_sprite(cell_type, cell_rng(seed, cell_type, number), mpp, look)
+def _sprite(cell_type: str, number: int, mpp: float, seed: int, softness: float) -> Sprite:
+    sprite = render_sprite(cell_type, cell_rng(seed, cell_type, number), mpp)
     return softened(sprite, softness) if softness else sprite
 
 
@@ -76,8 +72,8 @@ def softened(sprite: Sprite, softness: float) -> Sprite:
 
 
 @functools.lru_cache(maxsize=65536)
-def _measures(cell_type: str, number: int, mpp: float, seed: int, softness: float, varied: bool) -> tuple[float, float]:
-    return _measured(_sprite(cell_type, number, mpp, seed, softness, varied))
+def _measures(cell_type: str, number: int, mpp: float, seed: int, softness: float) -> tuple[float, float]:
+    return _measured(_sprite(cell_type, number, mpp, seed, softness))
 
 
 def _measured(sprite: Sprite) -> tuple[float, float]:

@@ -22,7 +22,7 @@ STAINS: dict[str, tuple[tuple[float, float, float], ...]] = {
         (0.56, 0.50, 0.08),
         (0.11, 0.34, 0.22),
         (0.26, 0.66, 0.20),
-        (0.09, 0.155, 0.13),
+        (0.09, 0.15, 0.10),
     ),
     "wright_giemsa": (
         (0.53, 0.90, 0.29),
@@ -42,11 +42,9 @@ STAINS: dict[str, tuple[tuple[float, float, float], ...]] = {
 
 
 # How differently cameras and batches show each of these numbers: deviation of their logarithm.
-ENTRY = 0.08
-ENTRIES = np.full((len(DYES), 3), ENTRY)
+ENTRIES = np.full((len(DYES), 3), 0.08)
 ENTRIES[CHROMATIN, 2] = 0.30  # nuclei are anything from violet to a clear blue
 ENTRIES[HAEMOGLOBIN] = 0.18  # red cells from grey and mauve to orange
-MAUVE = (0.09, 0.15, 0.10)  # haemoglobin under May-Grünwald-Giemsa as an analyser shows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +67,13 @@ def standard_stain(name: str = "may_gruenwald_giemsa") -> Stain:
     return Stain(name, STAINS[name])
 
 
-def random_stain(
-    rng: np.random.Generator, *, name: str | None = None, variation: float = 1.0, varied: bool = False
-) -> Stain:
-    """A stain as another laboratory, batch and camera would give it; `variation` 0 is the standard.
-
-    varied: nuclei and red cells differ in hue by `ENTRIES`, too, about `MAUVE`, as training sets need it.
-    """
+def random_stain(rng: np.random.Generator, *, name: str | None = None, variation: float = 1.0) -> Stain:
+    """A stain as another laboratory, batch and camera would give it; `variation` 0 is the standard."""
     name = name or str(rng.choice(sorted(STAINS)))
     density = np.array(STAINS[name])
-    if varied and name == "may_gruenwald_giemsa":
-        density[HAEMOGLOBIN] = MAUVE
     strength = np.exp(rng.normal(-0.05, 0.16 * variation))
     by_dye = np.exp(rng.normal(0.0, 0.14 * variation, (len(DYES), 1)))
-    by_entry = np.exp(rng.normal(0.0, variation * (ENTRIES if varied else np.full_like(ENTRIES, ENTRY))))
+    by_entry = np.exp(rng.normal(0.0, variation * ENTRIES))
     by_channel = np.exp(rng.normal(0.0, 0.06 * variation, (1, 3)))
     mixed = density * strength * by_dye * by_entry * by_channel
     rows = tuple((float(r), float(g), float(b)) for r, g, b in mixed)
