@@ -112,12 +112,10 @@ def count(
     known: the types that the source can name, null where that is unknown. unit: what the bootstrap resamples, "field"
     (one per `slide_id`), "tile" (one per `slide_id` and `tile`) or "none". confusion: held-out cells of the classifier
     that named the cells; where it fits, the nested bootstrap decides. said: the same cells by the classifier's words,
-    where these were not adopted. smears: `slide_id` (or name of the field) →
-    smear, where several were merged. Raises UsageError for another specimen or unit, LabelError for an unknown type.
+    where these were not adopted. smears: `slide_id` (or field) → smear, where several were merged.
+    Raises UsageError for another specimen or unit, LabelError for an unknown type.
     """
-    if specimen not in SPECIMENS:
-        why = "marrow and blood are counted by different rules"
-        raise UsageError(f"unknown specimen {specimen!r}", why=why, remedy="Pass marrow or blood")
+    _check_specimen(specimen)
     settings, evidence = settings or CountSettings(), evidence or Evidence()
     known = None if known is None else tuple(known)
     names = [(taxonomy.cell_type(name).name, place) for name, place in _pairs(cells, unit)]
@@ -151,6 +149,12 @@ def count(
         confusion=confusion,
         settings=settings,
     )
+
+
+def _check_specimen(specimen: str) -> None:
+    if specimen not in SPECIMENS:
+        why = "marrow and blood are counted by different rules"
+        raise UsageError(f"unknown specimen {specimen!r}", why=why, remedy="Pass marrow or blood")
 
 
 def _adequacy(tally: Tally, specimen: str, evidence: Evidence, settings: CountSettings) -> Adequacy:

@@ -95,12 +95,8 @@ def count(
     tables.refuse_finished(Path(out), overwrite=overwrite)
     workers = worker_threads(threads)
     detector = choose_detector(model or specimen, device=device, threads=threads)
-    classifier = (
-        "none" if classifier is None and synthetic else classifier
-    )  # the shipped ones were taught on real cells
-    second = choose_classifier(
-        classifier, model=model, specimen=specimen, device=device, threads=threads, precise=precise
-    )
+    given = "none" if classifier is None and synthetic else classifier  # the shipped ones were taught on real cells
+    second = choose_classifier(given, model=model, specimen=specimen, device=device, threads=threads, precise=precise)
     confusion = confusion_for(second, held_out, specimen, detector.types, detector=detector.name)
     job = Job(specimen, detector, settings, workers, progress or silent, synthetic, second, confusion)
     looks, aside = look_at(paths, mpp=mpp, force=force, threads=workers, step=job.steps("looking", len(paths)))

@@ -30,36 +30,43 @@ myelos evaluate classifier --truth truth.csv --predictions said.csv --scheme mll
 """
 
 
+Data = Annotated[
+    list[Path] | None, typer.Option(help="Folder of single cells, or of annotated fields; may be repeated.")
+]
+Scheme = Annotated[str | None, typer.Option(help="Label scheme in whose classes to judge.")]
+Truth = Annotated[Path | None, typer.Option(help="CSV with columns file,label; with --predictions.")]
+Predictions = Annotated[Path | None, typer.Option(help="CSV with columns file,label made by any program.")]
+Threshold = Annotated[float | None, typer.Option(help="With a question: the probability from which the answer is yes.")]
+Part = Annotated[
+    str | None, typer.Option(help="Only the cells that the split of the recipes puts there: train, choose or test.")
+]
+External = Annotated[
+    bool, typer.Option("--external", help="Cells labelled in another scheme: what is shown, refused, not mapped.")
+]
+MatchStain = Annotated[
+    bool,
+    typer.Option("--match-stain", help="Bring cells to the nearest stain that the model was taught, as counts do."),
+]
+Detector = Annotated[
+    str | None,
+    typer.Option(help="Annotated fields read as a count reads them: found or missed by this detector, then named."),
+]
+
+
 def classifier(
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of single cells, or of annotated fields; may be repeated."),
-    ] = None,
+    data: Data = None,
     model: common.Model = None,
-    scheme: Annotated[str | None, typer.Option(help="Label scheme in whose classes to judge.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="CSV with columns file,label; with --predictions.")] = None,
-    predictions: Annotated[Path | None, typer.Option(help="CSV with columns file,label made by any program.")] = None,
+    scheme: Scheme = None,
+    truth: Truth = None,
+    predictions: Predictions = None,
     question: common.Question = None,
     one_type: common.OneType = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="With a question: the probability from which the answer is yes.")
-    ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(help="Only the cells that the split of the recipes puts there: train, choose or test."),
-    ] = None,
-    external: Annotated[
-        bool, typer.Option("--external", help="Cells labelled in another scheme: what is shown, refused, not mapped.")
-    ] = False,
+    threshold: Threshold = None,
+    part: Part = None,
+    external: External = False,
     stain_like: common.StainLike = None,
-    match_stain: Annotated[
-        bool,
-        typer.Option("--match-stain", help="Bring cells to the nearest stain that the model was taught, as counts do."),
-    ] = False,
-    detector: Annotated[
-        str | None,
-        typer.Option(help="Annotated fields read as a count reads them: found or missed by this detector, then named."),
-    ] = None,
+    match_stain: MatchStain = False,
+    detector: Detector = None,
     mpp: common.Mpp = None,
     threads: common.Threads = None,
     device: common.Device = "cpu",
