@@ -20,9 +20,10 @@ RULE = (
 
 @dataclass(frozen=True, slots=True)
 class OpinionSettings:
-    """coarsest: µm per pixel above which an image shows too little for the classifier, as a multiple of its own."""
+    """coarsest: µm per pixel above which an image shows too little. Up to there a classifier loses a hundredth of the
+    cells, whatever it was taught at (docs/classifier.md)."""
 
-    coarsest: float = 1.7
+    coarsest: float = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def unfit(
         return f"{classifier.name} was made for {card.specimen}"
     if mpp is None:
         return f"{classifier.name} needs a known scale"
-    if mpp > settings.coarsest * classifier.mpp:
+    if mpp > settings.coarsest:
         return f"{mpp:.2f} µm per pixel show too little for {classifier.name}, which was taught {classifier.mpp:g}"
     return ""
 
