@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from myelos.errors import UsageError
 from myelos.imaging.crops import Image
 from myelos.models import load_classifier
 from myelos.models.files import ModelCard, find, read_card, store_beside
-from myelos.models.types import Classifier
+from myelos.models.types import Classifier, FeaturedClassifier
 
 PARTS = ("train", "choose", "test")
 
@@ -51,7 +51,7 @@ def heard(classifier: Classifier, crops: Sequence[Image]) -> list[NDArray[np.flo
     gate = gate_of(classifier)
     if gate is None or not crops:
         return list(classifier(crops))
-    shares, features = classifier.with_features(crops)  # type: ignore[attr-defined]
+    shares, features = cast(FeaturedClassifier, classifier).with_features(crops)  # a gate was fitted to its features
     unlike = gate.score(features) > gate.threshold
     return [None if other else row for row, other in zip(shares, unlike, strict=True)]
 

@@ -48,6 +48,7 @@ Test = Annotated[
 Backbone = Annotated[str | None, typer.Option(help="residual (the default), resnext50, sequential, or timm:NAME.")]
 Epochs = Annotated[float | None, typer.Option(help="How often each cell is drawn.")]
 Start = Annotated[str | None, typer.Option(help="An earlier classifier to begin with.")]
+Given = Annotated[Path, typer.Argument(help="A classifier's .safetensors file; its weights stay as they are.")]
 Teacher = Annotated[
     list[str] | None,
     typer.Option(help="An earlier classifier, larger or another, whose answers are learned too; may be repeated."),
@@ -113,7 +114,7 @@ def classifier(
 
 
 def looks(
-    model: Annotated[Path, typer.Argument(help="A classifier's .safetensors file; its weights stay as they are.")],
+    model: Given,
     data: Cells,
     mpp: Mpp = None,
     as_json: common.AsJson = False,
@@ -133,7 +134,7 @@ def looks(
 
 
 def int8(
-    model: Annotated[Path, typer.Argument(help="A classifier's .safetensors file; its weights stay as they are.")],
+    model: Given,
     data: Cells,
     mpp: Mpp = None,
     threads: common.Threads = None,
@@ -157,7 +158,7 @@ def int8(
 
 
 def gate(
-    model: Annotated[Path, typer.Argument(help="A classifier's .safetensors file; its weights stay as they are.")],
+    model: Given,
     data: Cells,
     mpp: Mpp = None,
     as_json: common.AsJson = False,

@@ -75,3 +75,11 @@ class Classifier(Protocol):
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """crops: RGB, each (side, side, 3), their white point set → (N, T) probabilities; each row sums to 1."""
         ...
+
+
+class FeaturedClassifier(Classifier, Protocol):
+    """A classifier that also tells the features from which it names a cell."""
+
+    def with_features(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """crops as above → (N, T) probabilities and (N, C) features before the last layer."""
+        ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,14 +27,16 @@ _FORMATS = {SHORT: "H", LONG: "I", LONG8: "Q"}
 Tag = tuple[int, int, int, bytes]  # number, type, count, content
 
 
-class WholeOrNothing:
+class WholeOrNothing(ABC):
     """As a context: closed at the end, or discarded where something failed. `discard` leaves alone what is closed."""
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Give the file its name."""
 
+    @abstractmethod
     def discard(self) -> None:
-        raise NotImplementedError
+        """Remove what is not closed."""
 
     def __enter__(self) -> Self:
         return self
