@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.evaluate import crop_of, scales_of
+from myelos.classification.evaluate import crops_of
 from myelos.classification.outlier import fit_outlier
 from myelos.cli.embed import loaded
 from myelos.datasets.cell_splits import split_cells
-from myelos.datasets.cells import CellRecord, read_cells
+from myelos.datasets.cells import read_cells
 from myelos.datasets.layouts import read_fields
 from myelos.detection.prepare import read_rgb, spread
 from myelos.imaging.appearance import normalise
@@ -144,9 +144,9 @@ def main() -> None:
         name: spread([records[i] for i in indices if records[i].cell_type in classifier.types], options.cells or 10**9)
         for name, indices in split.items()
     }
-    crops = {name: _crops(own, classifier.mpp, classifier.side) for name, own in parts.items()}
-    train, choose, test = (encoder(crops[name]) for name in ("train", "choose", "test"))
-    labels = [record.cell_type for record in parts["train"]]
+    read = {name: crops_of(own, to_mpp=classifier.mpp, side=classifier.side) for name, own in parts.items()}
+    train, choose, test = (encoder(read[name][0]) for name in ("train", "choose", "test"))
+    labels = [parts["train"][i].cell_type for i in read["train"][1]]
     kinds = others(options.data, classifier.mpp, classifier.side, options.cells or 400)
     found = {kind: encoder(images) for kind, images in kinds.items()}
     result = {
@@ -158,11 +158,6 @@ def main() -> None:
     shares = {kind: round(float((model.score(one[0]) > model.threshold).mean()), 4) for kind, one in judged.items()}
     numbers = {"fitted": len(labels), "judged": len(test[0])} | {kind: len(images) for kind, images in kinds.items()}
     print(json.dumps({"images": numbers, "auroc": result, "flagged": shares}, indent=2))
-
-
-def _crops(records: Sequence[CellRecord], mpp: float, side: int) -> list[Image]:
-    scales = scales_of(records)
-    return [crop_of(r, mpp=r.mpp or scales[r.source], to_mpp=mpp, side=side) for r in records]
 
 
 if __name__ == "__main__":

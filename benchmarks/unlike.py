@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.outliers import pigs, rapid
-from myelos.classification.evaluate import crop_of, scales_of, taught
+from myelos.classification.evaluate import crops_of, taught
 from myelos.classification.gate import gate_of
 from myelos.classification.judging import part_of
 from myelos.datasets.cell_sets import read_cell_sets
@@ -40,12 +40,7 @@ def cells_of(folder: Path, classifier: Classifier, number: int) -> list[Image]:
     """Labelled cells; those of the training's sources are of the part that it did not see."""
     records, _ = read_cell_sets([folder])
     records = spread(part_of(records, "test" if folder.name in LEARNED else None), number)
-    scales = MPP if folder.name in MPP else scales_of(records)
-    own = [record.mpp or scales[record.source] for record in records]
-    return [
-        crop_of(record, mpp=mpp, to_mpp=classifier.mpp, side=classifier.side)
-        for record, mpp in zip(records, own, strict=True)
-    ]
+    return crops_of(records, to_mpp=classifier.mpp, side=classifier.side, mpp=MPP.get(folder.name))[0]
 
 
 def white_cells(folder: Path, classifier: Classifier, number: int) -> list[Image]:

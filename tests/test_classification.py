@@ -217,9 +217,9 @@ def test_the_adopted_type_follows_the_rule() -> None:
 
 
 def test_who_may_not_speak() -> None:
-    assert unfit(Scripted(), specimen="blood", mpp=0.1) == ""
-    assert "scale" in unfit(Scripted(), specimen="blood", mpp=None)
-    assert "too little" in unfit(Scripted(), specimen="blood", mpp=0.5)
+    assert unfit(Scripted(), mpp=0.1) == ""
+    assert "scale" in unfit(Scripted(), mpp=None)
+    assert "too little" in unfit(Scripted(), mpp=0.5)
 
 
 def test_second_opinion_on_the_cells_of_a_field() -> None:
@@ -503,6 +503,30 @@ def test_the_cards_own_cells_decide_where_stain_and_cells_are_theirs(monkeypatch
             assert ("another stain" if apart else "not known") in result.decided_by
     look.resolution.mpp = look.reading_mpp = 0.5
     assert "not asked" in deciding(job, [near], stored)["confusion"].why
+
+
+def test_a_model_of_another_specimen_is_named_in_a_warning() -> None:
+    from types import SimpleNamespace as Some
+
+    from myelos.smears.record import warnings
+    from myelos.smears.rows import ReadSettings
+
+    detector, other = (Some(name=name, card=Some(specimen=name)) for name in ("marrow", "blood"))
+    job = Some(detector=detector, classifier=other, specimen="marrow", settings=ReadSettings())
+    assert warnings([], job) == ("The model blood was made for blood, not for marrow.",)
+    assert warnings([], Some(**vars(job) | {"classifier": None})) == ()
+
+
+def test_cells_that_cannot_be_read_have_no_crop(tmp_path: Path) -> None:
+    from myelos.classification.evaluate import crops_of
+
+    good, broken = tmp_path / "good.png", tmp_path / "broken.png"
+    cv2.imwrite(str(good), drawn("lymphocyte", np.random.default_rng(0)))
+    broken.write_bytes(b"no image")
+    records = [CellRecord(path=path, cell_type="lymphocyte", code="LY", source="s", mpp=0.1) for path in (broken, good)]
+    told: list[tuple[int, int]] = []
+    crops, kept = crops_of(records, to_mpp=0.2, side=48, progress=lambda *step: told.append(step))
+    assert ([crop.shape for crop in crops], kept, told) == ([(48, 48, 3)], [1], [(1, 2), (2, 2)])
 
 
 def test_what_is_never_adopted_is_not_reported_as_looked_for() -> None:

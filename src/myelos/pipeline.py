@@ -153,7 +153,7 @@ def count_smear(
         unit="tile" if any(reading.look.by_tiles for reading in readings) else "field",
         **deciding(job, readings, stored),
     )
-    warnings = record.warnings(readings, job.settings, job.detector, job.specimen) + unasked(job, readings)
+    warnings = record.warnings(readings, job) + unasked(job, readings)
     run = record.manifest("count", name, job, readings, everything, seconds=time.monotonic() - begun)
     write_report(
         folder,

@@ -41,6 +41,25 @@ def crop_of(
     return window(even, (x + width / 2, y + height / 2), mpp / to_mpp, side)
 
 
+def crops_of(
+    records: Sequence[CellRecord],
+    *,
+    to_mpp: float,
+    side: int,
+    mpp: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[Image], list[int]]:
+    """Crops of the records that can be read, and their indices. mpp: as in `predictions`."""
+    scales, crops, kept = scales_of(records, mpp), [], []
+    for index, record in enumerate(records):
+        with suppress(InputError, cv2.error):
+            crops.append(crop_of(record, mpp=record.mpp or scales[record.source], to_mpp=to_mpp, side=side))
+            kept.append(index)
+        if progress:
+            progress(index + 1, len(records))
+    return crops, kept
+
+
 def scheme_classes(scheme: str) -> tuple[str, ...]:
     """The types of a scheme without its coarser words for several of them, in its order."""
     if scheme not in taxonomy.SCHEMES:

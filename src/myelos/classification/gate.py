@@ -14,11 +14,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.evaluate import crop_of, scales_of
+from myelos.classification.evaluate import crops_of
 from myelos.classification.outlier import OutlierModel, fit_outlier
 from myelos.datasets.cell_sets import read_cell_sets
 from myelos.datasets.cell_splits import split_cells
-from myelos.datasets.cells import CellRecord
 from myelos.detection.prepare import spread
 from myelos.errors import UsageError
 from myelos.imaging.crops import Image
@@ -68,21 +67,16 @@ def add_gate(model: str | Path, data: Sequence[Path], *, mpp: float | None = Non
     split = split_cells(records, seed=int(card.training.get("split_seed", 0)))
     known = {name: [records[i] for i in split[name] if records[i].cell_type in card.types] for name in PARTS}
     known = {name: spread(own, settings.learned if name == "train" else settings.judged) for name, own in known.items()}
-    crops = {name: _crops(own, card, mpp) for name, own in known.items()}
-    found = gate_from(path, crops, [record.cell_type for record in known["train"]], settings=settings)
+    read = {name: crops_of(own, to_mpp=card.mpp, side=card.tile, mpp=mpp) for name, own in known.items()}
+    crops = {name: own for name, (own, _) in read.items()}
+    labels = [known["train"][i].cell_type for i in read["train"][1]]
+    found = gate_from(path, crops, labels, settings=settings)
     if not found.unlike:
         raise UsageError(
             f"{len(crops['train'])} and {len(crops['choose'])} cells are too few to tell what is unlike them",
             remedy=f"Pass the folders that it was trained on: {settings.least} or more are needed of each part",
         )
     return found
-
-
-def _crops(records: Sequence[CellRecord], card: ModelCard, mpp: float | None) -> list[Image]:
-    scales = scales_of(records, mpp)
-    return [
-        crop_of(record, mpp=record.mpp or scales[record.source], to_mpp=card.mpp, side=card.tile) for record in records
-    ]
 
 
 def gate_from(

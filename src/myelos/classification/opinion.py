@@ -35,14 +35,9 @@ class Adopted:
     agree: bool
 
 
-def unfit(
-    classifier: Classifier, *, specimen: str | None, mpp: float | None, settings: OpinionSettings | None = None
-) -> str:
-    """Why a classifier does not fit an image; empty where it does."""
+def unfit(classifier: Classifier, *, mpp: float | None, settings: OpinionSettings | None = None) -> str:
+    """Why a classifier is not asked about an image of this scale; empty where it is."""
     settings = settings or OpinionSettings()
-    card = getattr(classifier, "card", None)
-    if card is not None and specimen and card.specimen not in ("", specimen):
-        return f"{classifier.name} was made for {card.specimen}"
     if mpp is None:
         return f"{classifier.name} needs a known scale"
     if mpp > settings.coarsest:

@@ -24,7 +24,7 @@ from myelos.models.types import Classifier, Detector
 from myelos.smears.inputs import SetAside, label
 from myelos.smears.job import Job
 from myelos.smears.looking import Look
-from myelos.smears.rows import Reading, ReadSettings, chosen
+from myelos.smears.rows import Reading, chosen
 from myelos.wording import number_of
 
 FORMAT = "myelos-run-1"
@@ -143,9 +143,7 @@ def _how_read(readings: Sequence[Reading]) -> str:
     return "they were read at the scale they have"
 
 
-def warnings(
-    readings: Sequence[Reading], settings: ReadSettings, detector: Detector, specimen: str | None
-) -> tuple[str, ...]:
+def warnings(readings: Sequence[Reading], job: Job) -> tuple[str, ...]:
     """Sentences for the top of the report."""
     found = []
     unknown = sum(reading.look.resolution.mpp is None for reading in readings)
@@ -161,11 +159,12 @@ def warnings(
             f"The scale of {len(estimated)} of {number_of(len(readings), 'image')} was estimated from red cells "
             f"(± {100 * worst:.0f} %): lengths, areas and densities are no more certain than that."
         )
-    if not settings.common_scale:
+    if not job.settings.common_scale:
         found.append("Images were read at the scale they have, as asked for; the model was trained on another.")
-    card = getattr(detector, "card", None)
-    if card is not None and specimen and card.specimen not in ("", specimen):
-        found.append(f"The model {detector.name} was made for {card.specimen}, not for {specimen}.")
+    for model in (job.detector, job.classifier):
+        card = getattr(model, "card", None)
+        if model and card and job.specimen and card.specimen not in ("", job.specimen):
+            found.append(f"The model {model.name} was made for {card.specimen}, not for {job.specimen}.")
     found += sorted({sentence for reading in readings for sentence in reading.look.warnings})
     if any(reading.partial for reading in readings):
         found.append("More tiles than the limit could not be read: this result is partial.")

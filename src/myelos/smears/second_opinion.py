@@ -102,7 +102,7 @@ def scale_for(classifier: Classifier | None, look: Look, settings: ReadSettings)
     if classifier is None:
         return None
     mpp = _scale(look, settings)
-    return None if unfit(classifier, specimen=None, mpp=mpp) else mpp
+    return None if unfit(classifier, mpp=mpp) else mpp
 
 
 def _scale(look: Look, settings: ReadSettings) -> float | None:
@@ -126,7 +126,7 @@ def unasked(job: Job, readings: Sequence[Reading]) -> tuple[str, ...]:
     if job.classifier is None:
         return ()
     scales = [_scale(reading.look, job.settings) for reading in readings]
-    reasons = Counter(unfit(job.classifier, specimen=job.specimen, mpp=mpp) for mpp in scales)
+    reasons = Counter(unfit(job.classifier, mpp=mpp) for mpp in scales)
     return tuple(
         f"No second opinion on the cells of {number} of {number_of(len(readings), 'image')}: {why}."
         for why, number in sorted(reasons.items())

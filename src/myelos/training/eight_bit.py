@@ -6,23 +6,20 @@ It runs by default only where it names enough of these cells the same; the card 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.evaluate import crop_of, scales_of
+from myelos.classification.evaluate import crops_of
 from myelos.classification.questions import ANSWERS
 from myelos.datasets.cell_sets import read_cell_sets
 from myelos.datasets.cell_splits import split_cells
-from myelos.datasets.cells import CellRecord
 from myelos.detection.prepare import spread
-from myelos.errors import InputError, UsageError
+from myelos.errors import UsageError
 from myelos.imaging.crops import Image
 from myelos.models.classify import GraphClassifier
 from myelos.models.files import ModelCard, find, read_card, rewrite_card, sha256
@@ -71,21 +68,9 @@ def quantise_classifier(
             f"{len(held)} held-out cells cannot show that int8 names them the same",
             remedy=f"Pass the cells of its training: {settings.least} or more must be held out",
         )
-    crops = [_crops(part, card, mpp, partial(tell, "reading")) for part in (learned, held)]
+    show = partial(crops_of, to_mpp=card.mpp, side=card.tile, mpp=mpp, progress=partial(tell, "reading"))
+    crops = [show(part)[0] for part in (learned, held)]
     return add_eight_bits(card.path, *crops, threads=threads, progress=progress)
-
-
-def _crops(
-    records: Sequence[CellRecord], card: ModelCard, mpp: float | None, step: Callable[[int, int], None]
-) -> list[Image]:
-    """What the classifier sees of the records; what cannot be read is left out."""
-    scales, crops = scales_of(records, mpp), []
-    for done, record in enumerate(records, 1):
-        own = record.mpp or scales[record.source]
-        with suppress(InputError, cv2.error):
-            crops.append(crop_of(record, mpp=own, to_mpp=card.mpp, side=card.tile))
-        step(done, len(records))
-    return crops
 
 
 def add_eight_bits(
