@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from pathlib import Path
 
 import cv2
 import pytest
+from openpyxl import Workbook
 
 from cell_sets import AML, LMU, MLL, cell, choi, parquet, pbc, save, tcia_aml, tcia_lmu, tcia_mll
 from myelos.datasets.cell_layouts import CELL_LAYOUTS, find_cell_layout
@@ -90,15 +92,34 @@ def test_patients_of_aml(tmp_path: Path) -> None:
     ]
 
 
-def test_the_spreadsheet_of_aml_patients_is_asked_for_as_a_table(tmp_path: Path) -> None:
+def test_the_workbook_of_aml_patients(tmp_path: Path) -> None:
     """As published it is `metadata_with_data_dictionary.xlsx`, with more than the sheet of patients in it."""
     folder = tcia_aml(tmp_path)
-    (folder / "metadata.csv").rename(folder / "metadata_with_data_dictionary.csv")
-    assert read_cells(folder)[1] == []
-    (folder / "metadata_with_data_dictionary.csv").rename(folder / "metadata_with_data_dictionary.xlsx")
+    book = Workbook()
+    book.active.append(["column", "meaning"])
+    sheet = book.create_sheet("patients")
+    for line in csv.reader((folder / "metadata.csv").read_text().splitlines()):
+        sheet.append([int(word) if word.isdigit() else word for word in line])
+    sheet.append([None, None])
+    (folder / "metadata.csv").unlink()
+    book.save(folder / "metadata_with_data_dictionary.xlsx")
     cells, faults = read_cells(folder)
-    assert len(cells) == 7
-    assert [(fault.kind, "save its sheet" in fault.detail) for fault in faults] == [("missing table", True)]
+    assert (len(cells), faults) == (7, [])
+    sheet["C2"] = 99
+    book.save(folder / "metadata_with_data_dictionary.xlsx")
+    assert [(fault.kind, fault.line) for fault in read_cells(folder)[1]] == [("other number of images", 2)]
+
+
+@pytest.mark.parametrize("content", [b"", b"no workbook", b"a,b\n1,2\n"])
+def test_a_damaged_table_of_aml_patients_is_a_fault(tmp_path: Path, content: bytes) -> None:
+    folder = tcia_aml(tmp_path)
+    for name in ("metadata.csv", "metadata.xlsx"):
+        (folder / "metadata.csv").unlink(missing_ok=True)
+        (folder / name).write_bytes(content)
+        cells, faults = read_cells(folder)
+        assert (len(cells), [fault.kind for fault in faults]) == (7, ["unreadable table"])
+    (folder / "metadata.xlsx").unlink()
+    assert [fault.kind for fault in read_cells(folder)[1]] == ["missing table"]
 
 
 def test_barcelona_has_fine_and_coarse_codes(tmp_path: Path) -> None:

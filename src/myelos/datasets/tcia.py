@@ -4,8 +4,8 @@ Bone-Marrow-Cytomorphology_MLL_Helmholtz_Fraunhofer: `CLASS/0001-1000/CLASS_0000
 of thousands. AML-Cytomorphology_LMU: `CLASS/CLASS_0001.tiff` and `annotations.dat`, a line each: image, class, two
 annotations of the same image in a second round, `nan` where there is none and `UNC` where no class was given.
 AML-Cytomorphology_MLL_Helmholtz: `ENTITY/PATIENT/image_0.tif` and a spreadsheet `metadata_with_data_dictionary.xlsx`, a
-row for each patient, read where its sheet was saved as a CSV file; labels are of patients, its cells are white cells
-without a type. Choi et al. 2017: folders of ten classes.
+row for each patient, or its sheet of patients as a CSV file; labels are of patients, its cells are white cells without
+a type. Choi et al. 2017: folders of ten classes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from zipfile import BadZipFile
 
 from myelos import taxonomy
 from myelos.datasets.cell_labels import SeenCell, meaning
@@ -22,8 +24,8 @@ from myelos.datasets.class_folders import MANIFEST, class_folder
 from myelos.datasets.records import Fault
 
 _ANNOTATIONS = "annotations.dat"
-_METADATA = "metadata*.csv"
-_SPREADSHEET = "metadata*.xlsx"
+_METADATA = ("metadata*.csv", "metadata*.xlsx")
+_PATIENT, _LABEL, _IMAGES = "patient_id", "bag_label", "instance_count"
 _ENTITY = "entity"
 _NO_ANNOTATION = {"nan", "UNC", ""}
 _MLL_FOLDER = "BM_cytomorphology_data"
@@ -130,22 +132,47 @@ def _entity(path: Path, folder: Path) -> bool:
 
 def _disagreements(folder: Path, cells: list[SeenCell]) -> Iterator[Fault]:
     """Patients whose row says another entity or another number of images than there are, or who have no row."""
-    table = _find(folder, _METADATA)
+    table = next((path for name in _METADATA if (path := _find(folder, name))), None)
     if table is None:
-        sheet = _find(folder, _SPREADSHEET)
-        advice = "; save its sheet of patients beside it as metadata.csv" if sheet else ""
-        told = f"patients are told apart by their folders alone{advice}"
-        yield Fault(sheet or folder / "metadata.csv", None, "missing table", told)
+        yield Fault(folder / _METADATA[0], None, "missing table", "patients are told apart by their folders alone")
+        return
+    rows = _rows(table)
+    if rows is None:
+        yield Fault(table, None, "unreadable table", f"no sheet has the columns {_PATIENT} and {_LABEL}")
         return
     numbers = Counter((str(cell.group), str(entity_of(cell))) for cell in cells)
-    with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        for line, row in enumerate(csv.DictReader(file), 2):
-            key = (row.get("patient_id", ""), row.get("bag_label", ""))
-            count = numbers.pop(key, 0)
-            stated = row.get("instance_count") or ""
-            if not count:
-                yield Fault(table, line, "patient without images", f"{key[0]} of {key[1]}")
-            elif stated.isdigit() and int(stated) != count:
-                yield Fault(table, line, "other number of images", f"{key[0]}: {stated} stated, {count} there")
+    for line, row in enumerate(rows, 2):
+        key = (row.get(_PATIENT, ""), row.get(_LABEL, ""))
+        count = numbers.pop(key, 0)
+        stated = row.get(_IMAGES) or ""
+        if not count:
+            yield Fault(table, line, "patient without images", f"{key[0]} of {key[1]}")
+        elif stated.isdigit() and int(stated) != count:
+            yield Fault(table, line, "other number of images", f"{key[0]}: {stated} stated, {count} there")
     for patient, entity in numbers:
         yield Fault(table, None, "patient without a row", f"{patient} of {entity}")
+
+
+def _rows(table: Path) -> list[dict[str, str]] | None:
+    """The patients of a table or of the one sheet of a workbook that has them; None where there are none to read."""
+    if table.suffix == ".csv":
+        with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            return _named(csv.reader(file))
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        book = load_workbook(table, read_only=True, data_only=True)
+    except (BadZipFile, InvalidFileException, KeyError, ValueError):
+        return None
+    with closing(book):
+        return next((rows for sheet in book.worksheets if (rows := _named(sheet.iter_rows(values_only=True)))), None)
+
+
+def _named(lines: Iterable[Sequence[object]]) -> list[dict[str, str]] | None:
+    """Rows by the names of the first; None where these are not a table of patients."""
+    written = iter(["" if value is None else str(value).strip() for value in line] for line in lines)
+    names = next(written, [])
+    if not {_PATIENT, _LABEL} <= set(names):
+        return None
+    return [dict(zip(names, line, strict=False)) for line in written if any(line)]
