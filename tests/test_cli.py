@@ -78,7 +78,8 @@ def test_every_verb_is_tested_for_its_help() -> None:
 def test_options_of_a_training_become_its_settings(
     myelos_: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    detector = pytest.importorskip("myelos.training.detector", reason="needs myelos[train]")
+    from myelos.training import detector
+
     seen: dict[str, Any] = {}
 
     def train_detector(*_args: object, **options: Any) -> None:

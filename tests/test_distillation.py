@@ -75,7 +75,7 @@ def test_a_pupil_follows_its_teacher_against_the_labels(tmp_path: Path) -> None:
             dark = (pixels.mean(dim=(1, 2, 3)) < 100).float()[:, None]
             return 20 * torch.cat([1 - dark, dark, torch.zeros_like(dark)], dim=1)
 
-    teacher = Teacher(Dark(), 32, (0, 1, 2), 1.0, "dark")  # type: ignore[arg-type]
+    teacher = Teacher(Dark(), 32, (0, 1, 2), 1.0, "dark")
     settings = CellTrainingSettings(
         epochs=120, batch=8, warmup=4, mix=0.0, smoothing=0.0, early=0.0, average=0.9, teaching=0.9, network=NETWORK,
         augmentation=unchanged(),

@@ -9,23 +9,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from myelos.datasets.cell_splits import split_cells
 from myelos.datasets.cells import CellRecord
 from myelos.errors import UsageError
-from myelos.report import RESEARCH_USE
-from myelos.report.cell_explanation import as_json, write_explanation
-from myelos.report.cell_figures import as_picture
-from myelos.representation.embeddings import EmbeddedCells, thumbnail
-
-torch = pytest.importorskip("torch", reason="needs myelos[train]")
-pytest.importorskip("captum", reason="needs myelos[train]")
-
-from myelos.explanation.cells import ExplainSettings, Explanation, explain  # noqa: E402
-from myelos.explanation.projection import project  # noqa: E402
-from myelos.explanation.saliency import SmoothGradSettings, disc, focus, grad_cam, smooth_grad  # noqa: E402
-from myelos.explanation.sampling import candidates, preferred  # noqa: E402
-from myelos.explanation.sanity import (  # noqa: E402
+from myelos.explanation.cells import ExplainSettings, Explanation, explain
+from myelos.explanation.projection import project
+from myelos.explanation.saliency import SmoothGradSettings, disc, focus, grad_cam, smooth_grad
+from myelos.explanation.sampling import candidates, preferred
+from myelos.explanation.sanity import (
     SanitySettings,
     check,
     edges_of,
@@ -34,8 +27,12 @@ from myelos.explanation.sanity import (  # noqa: E402
     similarity,
     stages_of,
 )
-from myelos.networks.cells import CellNetwork, CellNetworkSettings  # noqa: E402
-from myelos.networks.encoder import FrozenEncoder, as_pixels  # noqa: E402
+from myelos.networks.cells import CellNetwork, CellNetworkSettings
+from myelos.networks.encoder import FrozenEncoder, as_pixels
+from myelos.report import RESEARCH_USE
+from myelos.report.cell_explanation import as_json, write_explanation
+from myelos.report.cell_figures import as_picture
+from myelos.representation.embeddings import EmbeddedCells, thumbnail
 
 SMALL = CellNetworkSettings(widths=(8, 8, 12, 16), depths=(1, 1, 1, 1))
 FEW = SmoothGradSettings(samples=4)

@@ -50,7 +50,7 @@ def read(folder: Path) -> dict[str, list[dict[str, object]]]:
 
 def run(inputs: object, out: Path, **options: object) -> CountResult:
     given = {"specimen": "blood", "model": BlobDetector(), "mpp": 0.25, "threads": 1} | options
-    return count(inputs, out, **given)  # type: ignore[arg-type]
+    return count(inputs, out, **given)
 
 
 def test_fields_of_one_call_are_one_smear(fields: Path, tmp_path: Path) -> None:

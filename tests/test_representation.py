@@ -265,8 +265,8 @@ def test_more_dimensions_than_cells_and_constant_features() -> None:
 
 
 def test_a_backbone_of_timm_embeds_with_local_weights_only(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="needs myelos[train]")
-    timm = pytest.importorskip("timm", reason="needs timm")
+    import timm
+    import torch
     from safetensors.torch import save_file
 
     from myelos.networks.encoder import TimmEncoder
@@ -297,7 +297,6 @@ def test_the_command_judges_a_network_and_its_untrained_shape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Seventy small discs of two types; the untrained network is another one, and names nothing."""
-    pytest.importorskip("torch")
     import json
 
     from myelos.cli import main
