@@ -1,6 +1,6 @@
 """Do the intervals hold what they promise? Counts by the generator of `myelos.metrics.coverage`, fixed beforehand.
 
-python -m benchmarks.coverage                5,000 counts: about half an hour on two cores
+python -m benchmarks.coverage                5,000 counts: some minutes on two idle cores
 python -m benchmarks.coverage --quick        100 counts: shows that it runs
 """
 
