@@ -31,7 +31,7 @@ def confusion(path: Path, matrix: NDArray[np.int64], types: Sequence[str], title
     square.set_yticks(range(len(types)), labels, fontsize=8)
     square.set(xlabel="Answer", ylabel="Truth", title=title)
     bars.barh(range(len(types)), sums, color="0.6")
-    bars.set(xscale="log", xlabel="Images", xlim=(max(0.8, sums.min() / 2), max(2, sums.max() * 2)))
+    bars.set(xscale="log", xlabel="Images", xlim=(0.8, max(10, sums.max() * 2)))
     bars.tick_params(labelsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
