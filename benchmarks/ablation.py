@@ -1,7 +1,7 @@
 """What a step before or in the training of a detector brings: one thing is changed at a time, the rest stays.
 
-    python benchmarks/ablation.py appearance --chula chula_wbc_fields --bccd bccd_fields -o runs/ablation
-    python benchmarks/ablation.py soft-sampling --chula chula_wbc_fields --bccd bccd_fields --hide 0.4 -o runs/x
+    python -m benchmarks.ablation appearance --chula chula_wbc_fields --bccd bccd_fields -o runs/ablation
+    python -m benchmarks.ablation soft-sampling --chula chula_wbc_fields --bccd bccd_fields --hide 0.4 -o runs/x
 
 Every variant trains the light detector from nothing on BCCD (training part) and on the Chula samples of three folds,
 and is tested on the BCCD test part and on the Chula samples of the first fold. `appearance` leaves out the flat field,

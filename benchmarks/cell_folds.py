@@ -1,6 +1,6 @@
 """Chula: the five types of white cells on samples that the classifier never saw, over four folds of whole samples.
 
-    python benchmarks/cell_folds.py --pbc pbc_dib_cells --chula chula_wbc_fields -o runs/cell-folds [--threads 1]
+    python -m benchmarks.cell_folds --pbc pbc_dib_cells --chula chula_wbc_fields -o runs/cell-folds [--threads 1]
 
 Trains `cells-blood` on PBC alone ("without"), and from there once for each fold with the boxes of the other samples
 ("with"). Prints, pooled over the folds, macro F1, recall, precision and support by type and by sample, and writes

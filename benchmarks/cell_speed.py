@@ -1,6 +1,6 @@
 """How fast single cells are named, beside PyTorch in the same run, and whether int8 names them the same.
 
-    python benchmarks/cell_speed.py --data mll_bone_marrow_cells --data pbc_dib_cells [--data lmu_aml_cells]
+    python -m benchmarks.cell_speed --data mll_bone_marrow_cells --data pbc_dib_cells [--data lmu_aml_cells]
         [--model cells-marrow] [--mpp lmu_aml_cells=0.0786] [--threads 2] [--cells 500]
 
 For each model (both shipped ones where none is given), as it answers, with its own number of poses:

@@ -1,6 +1,6 @@
 """How well damaged images are found: a threshold chosen on one half of the images, quoted on the other.
 
-    python benchmarks/damaged_images.py --data mll_bone_marrow_cells --data pbc_dib_cells [--every 8]
+    python -m benchmarks.damaged_images --data mll_bone_marrow_cells --data pbc_dib_cells [--every 8]
 
 Halves by the hash of an image's content. Damage: one bit of every so many-th JPEG turned, where that changes more than
 a twentieth of the picture. The threshold is the lowest share of the staircase that flags at most one intact image in a

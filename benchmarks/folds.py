@@ -1,6 +1,6 @@
 """Chula: boxes and types of white cells on samples that the detector never saw, over four folds of whole samples.
 
-    python benchmarks/folds.py --chula chula_wbc_fields --data bccd_fields --data txl_pbc_fields --data pbc_boxed \
+    python -m benchmarks.folds --chula chula_wbc_fields --data bccd_fields --data txl_pbc_fields --data pbc_boxed \
         --data synthetic_blood --start runs/blood-base/blood-base.safetensors -o runs/folds [--soft-sampling background]
 
 Each fold trains the recipe `blood` on the samples of the other folds and on the training part of the other sources,

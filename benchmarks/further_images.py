@@ -10,9 +10,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from drawn_images import SIZES, WORDS, Image, Random, fractal, through_jpeg
-from measured_images import RAMPS, painted
 from numpy.typing import NDArray
+
+from benchmarks.drawn_images import SIZES, WORDS, Image, Random, fractal, through_jpeg
+from benchmarks.measured_images import RAMPS, painted
 
 Limits = tuple[tuple[int, int, int], tuple[int, int, int]]
 STOCK = ("color.png", "horse.png", "logo.png", "motorcycle_right.png", "page.png", "phantom.png", "text.png")

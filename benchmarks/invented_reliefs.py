@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from drawn_images import SIZES, Image, Random, fractal, through_jpeg
 from numpy.typing import NDArray
+
+from benchmarks.drawn_images import SIZES, Image, Random, fractal, through_jpeg
 
 Plane = NDArray[np.float32]
 WAYS = ("plain", "ridges", "valleys", "terraces", "islands", "folds")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from drawn_images import SIZES, Image, Random
 from numpy.typing import NDArray
+
+from benchmarks.drawn_images import SIZES, Image, Random
 
 RAMPS = (
     "viridis", "plasma", "inferno", "magma", "cividis", "Greys", "Purples", "Blues", "Greens", "Oranges", "Reds",

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from drawn_images import (
+
+from benchmarks.drawn_images import (
     SIZES,
     Image,
     Random,
@@ -25,8 +26,8 @@ from drawn_images import (
     text,
     through_jpeg,
 )
-from invented_reliefs import invented_reliefs
-from measured_images import relief_maps, scans
+from benchmarks.invented_reliefs import invented_reliefs
+from benchmarks.measured_images import relief_maps, scans
 
 PHOTOGRAPHS = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png",

@@ -1,11 +1,11 @@
 """How surely what is no smear is refused, and how seldom a smear is.
 
-    python benchmarks/plausibility.py [--data DIR]           the table, over all real images (minutes)
-    python benchmarks/plausibility.py --real 300             with at most 300 images of each real set
-    python benchmarks/plausibility.py --kind scans           one kind of non-smear alone
-    python benchmarks/plausibility.py --model blood --model marrow     with both detectors
-    python benchmarks/plausibility.py --further              kinds beyond the table
-    python benchmarks/plausibility.py --fit                  fit the trees anew, and try them across sources
+    python -m benchmarks.plausibility [--data DIR]           the table, over all real images (minutes)
+    python -m benchmarks.plausibility --real 300             with at most 300 images of each real set
+    python -m benchmarks.plausibility --kind scans           one kind of non-smear alone
+    python -m benchmarks.plausibility --model blood --model marrow     with both detectors
+    python -m benchmarks.plausibility --further              kinds beyond the table
+    python -m benchmarks.plausibility --fit                  fit the trees anew, and try them across sources
 
 "judge" is the look at an image before any model; "count" is what `myelos count` does with an image by itself: what
 passes, but not surely, has to show a cell that the detector is sure of.
@@ -30,11 +30,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from further_images import FURTHER
-from non_smears import FOR_FIT, HELD_OUT, KINDS, Image, non_smears, read
 from numpy.typing import NDArray
-from smear_images import PATTERNS, is_for_tuning, rendered, smear_files, variants
 
+from benchmarks.further_images import FURTHER
+from benchmarks.non_smears import FOR_FIT, HELD_OUT, KINDS, Image, non_smears, read
+from benchmarks.smear_images import PATTERNS, is_for_tuning, rendered, smear_files, variants
 from myelos.imaging.field_features import measure
 from myelos.imaging.plausibility import SETTINGS, judge, smear_score
 from myelos.models import load
@@ -124,7 +124,7 @@ def export(names: list[str], models: list[Any]) -> dict[str, object]:
         inner = zip(tree["feature"], tree["left"], strict=True)
         tree["feature"] = [used.index(int(index)) if left >= 0 else 0 for index, left in inner]
     return {
-        "fitted_by": "python benchmarks/plausibility.py --fit",
+        "fitted_by": "python -m benchmarks.plausibility --fit",
         "features": [names[index] for index in used],
         "base": share * sum(float(np.ravel(model._baseline_prediction)[0]) for model in models),
         "trees": trees,

@@ -1,4 +1,4 @@
-"""How far the scale read from red cells is off, per source: python benchmarks/scale.py --data ../shared/data
+"""How far the scale read from red cells is off, per source: python -m benchmarks.scale --data ../shared/data
 
 Truth: where red cells have boxes (BCCD, TXL-PBC), the median of (width + height) / 2 of those that touch no border;
 where the resolution is published (Munich marrow and blood cells), 7.5 µm in its pixels. Chula and the pig fields have

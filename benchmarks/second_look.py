@@ -1,6 +1,6 @@
 """What the second look at half-believed images is worth for a kind of non-smear that nobody thought of.
 
-    python benchmarks/second_look.py [--data DIR] [--each 24]
+    python -m benchmarks.second_look [--data DIR] [--each 24]
 
 Each kind of non-smear that the trees are fitted on is left out in turn: trees fitted without it judge it, and of its
 images that pass, the detector reads some, each by itself. Printed are the shares refused by the trees alone, and with
@@ -17,10 +17,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from non_smears import HELD_OUT, KINDS, Image, non_smears, read
-from plausibility import FIT_SEED, ROOT, SEEDS, Row, _scores, alone, train
-from smear_images import PATTERNS, is_for_tuning, rendered, smear_files, variants
 
+from benchmarks.non_smears import HELD_OUT, KINDS, Image, non_smears, read
+from benchmarks.plausibility import FIT_SEED, ROOT, SEEDS, Row, _scores, alone, train
+from benchmarks.smear_images import PATTERNS, is_for_tuning, rendered, smear_files, variants
 from myelos.datasets.layouts import read_sets
 from myelos.datasets.records import FieldRecord
 from myelos.imaging.field_features import measure

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from drawn_images import Image, Random, through_jpeg
-from non_smears import another_camera, read
+
+from benchmarks.drawn_images import Image, Random, through_jpeg
+from benchmarks.non_smears import another_camera, read
 
 PATTERNS = {
     "bccd_fields": "JPEGImages/*.jpg",

@@ -1,7 +1,7 @@
 """Cells cut, doubled, joined and lost at the borders of tiles: overlapping tiles beside `--stitch wang`.
 
-    python benchmarks/stitching.py                  an oracle: true boxes, cut by the tile, a little off, with a score
-    python benchmarks/stitching.py --model marrow   a detector on the pixels of the same synthetic slide
+    python -m benchmarks.stitching                  an oracle: true boxes, cut by the tile, a little off, with a score
+    python -m benchmarks.stitching --model marrow   a detector on the pixels of the same synthetic slide
 
 The oracle sees a cell when at least 15 % of its box lies in the tile; parts have lower scores, and parts under half of
 the cell often the wrong type. What differs between the two ways is then the stitching alone.

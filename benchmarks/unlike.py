@@ -26,7 +26,7 @@ from myelos.detection.prepare import read_rgb, spread
 from myelos.errors import UsageError
 from myelos.imaging.appearance import AppearanceSettings, normalise
 from myelos.imaging.crops import window
-from myelos.imaging.matching import look_of, matched, nearest
+from myelos.imaging.matching import Look, goal_of, look_of, matched
 from myelos.models import load_classifier
 from myelos.models.classify import GraphClassifier
 from myelos.models.types import Classifier
@@ -85,15 +85,14 @@ def main() -> None:
         print(f"| {name} | {len(crops)} | {' | '.join(shares)} |", flush=True)
 
 
-def _restained(classifier: GraphClassifier, crops: Sequence[Image], looks: Sequence) -> str:
+def _restained(classifier: GraphClassifier, crops: Sequence[Image], looks: Sequence[Look]) -> str:
+    """A dash where a count would not match the stain: too few cells, no looks, or near enough."""
     try:
         own = look_of(crops)
     except UsageError:
         return "–"
-    if not looks:
-        return "–"
-    like = nearest(own, looks)
-    return flagged(classifier, [matched(crop, own, like, background=False) for crop in crops])
+    like = goal_of(own, looks) if looks else None
+    return flagged(classifier, [matched(crop, own, like, background=False) for crop in crops]) if like else "–"
 
 
 if __name__ == "__main__":

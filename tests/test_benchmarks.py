@@ -36,6 +36,15 @@ def test_all_figures_are_in_the_table() -> None:
         assert ("counting", "MB") in units
 
 
+def test_every_benchmark_can_be_loaded() -> None:
+    """Most take too long for a test; a name that has moved shows all the same."""
+    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("__"))
+    assert "unlike" in names
+    loading = "import importlib, sys; [importlib.import_module(f'benchmarks.{name}') for name in sys.argv[1:]]"
+    done = subprocess.run([sys.executable, "-c", loading, *names], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_says_what_it_does(part: str) -> None:
     text = run(f"benchmarks.{part}", "--help")

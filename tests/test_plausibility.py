@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import sys
 from importlib.resources import files
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from benchmarks import non_smears as others
+from benchmarks import smear_images as smears
 
 from myelos.imaging.field_features import measure
 from myelos.imaging.plausibility import judge, smear_score
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))  # the images of the benchmark, with other seeds
-others = importlib.import_module("non_smears")
-smears = importlib.import_module("smear_images")
-sys.path.remove(str(BENCHMARKS))  # or a library that asks for the package `coverage` gets a benchmark
 DRAWN, HELD_OUT, KINDS = others.DRAWN, others.HELD_OUT, others.KINDS
 
 SEED, EACH = 20_077, 22  # not the seed of the fit

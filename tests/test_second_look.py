@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from benchmarks import drawn_images as drawn
+from benchmarks import plausibility as measured
 from numpy.typing import NDArray
 
 from fake_detector import BlobDetector
@@ -33,11 +33,6 @@ from myelos.smears.rows import Reading, ReadSettings
 from myelos.smears.second_look import WHY, SecondLookSettings, in_company, second_look
 from myelos.smears.whole_slides import read_slide
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-drawn = importlib.import_module("drawn_images")
-measured = importlib.import_module("plausibility")
-sys.path.remove(str(BENCHMARKS))  # or a library that asks for the package `coverage` gets a benchmark
 Image = NDArray[np.uint8]
 SETTINGS = SecondLookSettings()
 

@@ -2,7 +2,7 @@
 
 `judge` measures what an image looks like (`field_features`) and lets a few hundred small questions vote on it: boosted
 trees of at most eight leaves, stored as numbers in `plausibility.json` and fitted by
-`python benchmarks/plausibility.py --fit` on real fields against tissue sections, photographs, text, noise and drawings.
+`python -m benchmarks.plausibility --fit` on real fields against tissue sections, photographs, text, noise and drawings.
 The reason given is a second reading of the same numbers, in the order in which a person would notice things.
 """
 
