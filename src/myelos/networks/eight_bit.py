@@ -24,12 +24,13 @@ _THROUGH = ("Conv", "Add", "AveragePool", "MaxPool")  # what can take whole numb
 # Of a weight, on each side of zero: 255 × 63 twice is what sixteen bits hold, in which processors without VNNI add
 # pairs of products. With 127 they name an eighth of the cells otherwise.
 _LEVELS = 63
+_ROOM = 1.4  # of a range, beyond the mean of the cells' extremes: cells of other sources reach further
 _PLACES = 64  # of each crop and tensor that tell how inputs go together
 
 
 @dataclass(slots=True)
 class _Convolution:
-    """One of the graph. low, high: of what enters it; products: see `rounding.rounded`."""
+    """One of the graph. ends: low and high of what enters it; products: see `rounding.rounded`."""
 
     source: str
     weights: str
@@ -40,7 +41,7 @@ class _Convolution:
 
     def see(self, tensor: NDArray[np.float32], share: float, rng: np.random.Generator) -> None:
         """Take one cell's input, (1, C, H, W), into account; share: one over the number of cells."""
-        # The mean of the cells' extremes, not the extreme of all: finer steps, at the price of a few peaks.
+        # The mean of the cells' extremes and some room, not the extreme of all: finer steps for the price of few peaks.
         self.ends = self.ends + share * np.array([min(0.0, tensor.min()), max(0.0, tensor.max())])
         if self.shape is not None:
             rows = self.shape.inputs(tensor, _PLACES, rng)
@@ -107,7 +108,7 @@ def _rewire(graph: onnx.GraphProto, convolutions: Sequence[_Convolution]) -> Non
         whole, steps = rounded(one.values, _LEVELS, one.products)
         kept |= _tensors(one.weights, whole=whole, step=steps, zero=np.zeros(len(steps), np.int8))
         nodes.append(_node("Dequantize", one.weights, "whole", one.weights, axis=0))
-        kept |= _tensors(one.source, **_levels(*one.ends))
+        kept |= _tensors(one.source, **_levels(*(_ROOM * one.ends)))
     entering, replaced = {one.source for one in convolutions}, {one.weights for one in convolutions}
     for node in graph.node:
         if set(node.output) & replaced:
