@@ -100,14 +100,23 @@ def test_the_workbook_of_aml_patients(tmp_path: Path) -> None:
     sheet = book.create_sheet("patients")
     for line in csv.reader((folder / "metadata.csv").read_text().splitlines()):
         sheet.append([int(word) if word.isdigit() else word for word in line])
-    sheet.append([None, None])
+    sheet.insert_rows(2)  # an empty one
     (folder / "metadata.csv").unlink()
     book.save(folder / "metadata_with_data_dictionary.xlsx")
     cells, faults = read_cells(folder)
     assert (len(cells), faults) == (7, [])
-    sheet["C2"] = 99
-    book.save(folder / "metadata_with_data_dictionary.xlsx")
-    assert [(fault.kind, fault.line) for fault in read_cells(folder)[1]] == [("other number of images", 2)]
+    sheet["C3"] = 99
+    path = folder / "metadata_with_data_dictionary.xlsx"
+    book.save(path)
+    assert [(fault.kind, fault.line) for fault in read_cells(folder)[1]] == [("other number of images", 3)]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert [fault.kind for fault in read_cells(folder)[1]] == ["unreadable table"]
+    found = set()
+    for first in range(0, len(whole) - 99, 250):
+        path.write_bytes(whole[:first] + bytes(99) + whole[first + 99 :])
+        found |= {fault.kind for fault in read_cells(folder)[1]}
+    assert found == {"unreadable table", "other number of images"}  # some bytes are of no account
 
 
 @pytest.mark.parametrize("content", [b"", b"no workbook", b"a,b\n1,2\n"])

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import csv
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from xml.etree.ElementTree import ParseError
 from zipfile import BadZipFile
 
 from myelos import taxonomy
@@ -27,9 +29,12 @@ _ANNOTATIONS = "annotations.dat"
 _METADATA = ("metadata*.csv", "metadata*.xlsx")
 _PATIENT, _LABEL, _IMAGES = "patient_id", "bag_label", "instance_count"
 _ENTITY = "entity"
+_DAMAGED = (BadZipFile, EOFError, KeyError, OSError, ParseError, ValueError, zlib.error)  # what a workbook may raise
 _NO_ANNOTATION = {"nan", "UNC", ""}
 _MLL_FOLDER = "BM_cytomorphology_data"
 _THOUSAND = re.compile(r"^\d+-\d+$")
+
+Rows = list[tuple[int, dict[str, str]]]  # (line, row)
 _NAMED = re.compile(r"^([A-Z]{3})_\d{3,}$")
 
 
@@ -138,10 +143,10 @@ def _disagreements(folder: Path, cells: list[SeenCell]) -> Iterator[Fault]:
         return
     rows = _rows(table)
     if rows is None:
-        yield Fault(table, None, "unreadable table", f"no sheet has the columns {_PATIENT} and {_LABEL}")
+        yield Fault(table, None, "unreadable table", f"nothing in it has the columns {_PATIENT} and {_LABEL}")
         return
     numbers = Counter((str(cell.group), str(entity_of(cell))) for cell in cells)
-    for line, row in enumerate(rows, 2):
+    for line, row in rows:
         key = (row.get(_PATIENT, ""), row.get(_LABEL, ""))
         count = numbers.pop(key, 0)
         stated = row.get(_IMAGES) or ""
@@ -153,26 +158,25 @@ def _disagreements(folder: Path, cells: list[SeenCell]) -> Iterator[Fault]:
         yield Fault(table, None, "patient without a row", f"{patient} of {entity}")
 
 
-def _rows(table: Path) -> list[dict[str, str]] | None:
+def _rows(table: Path) -> Rows | None:
     """The patients of a table or of the one sheet of a workbook that has them; None where there are none to read."""
     if table.suffix == ".csv":
         with table.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             return _named(csv.reader(file))
     from openpyxl import load_workbook
-    from openpyxl.utils.exceptions import InvalidFileException
 
     try:
-        book = load_workbook(table, read_only=True, data_only=True)
-    except (BadZipFile, InvalidFileException, KeyError, ValueError):
+        with closing(load_workbook(table, read_only=True, data_only=True)) as book:
+            sheets = (_named(sheet.iter_rows(values_only=True)) for sheet in book.worksheets)
+            return next((rows for rows in sheets if rows), None)
+    except _DAMAGED:
         return None
-    with closing(book):
-        return next((rows for sheet in book.worksheets if (rows := _named(sheet.iter_rows(values_only=True)))), None)
 
 
-def _named(lines: Iterable[Sequence[object]]) -> list[dict[str, str]] | None:
-    """Rows by the names of the first; None where these are not a table of patients."""
+def _named(lines: Iterable[Sequence[object]]) -> Rows | None:
+    """(line, row by the names of the first line) of each; None where this is no table of patients."""
     written = iter(["" if value is None else str(value).strip() for value in line] for line in lines)
     names = next(written, [])
     if not {_PATIENT, _LABEL} <= set(names):
         return None
-    return [dict(zip(names, line, strict=False)) for line in written if any(line)]
+    return [(line, dict(zip(names, words, strict=False))) for line, words in enumerate(written, 2) if any(words)]
