@@ -517,6 +517,24 @@ def test_a_model_of_another_specimen_is_named_in_a_warning() -> None:
     assert warnings([], Some(**vars(job) | {"classifier": None})) == ()
 
 
+def test_a_source_learned_from_whole_is_held_out_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace as Some
+
+    from myelos.classification import judging
+
+    def thirds(cells: Sequence[CellRecord], *, seed: int) -> dict[str, list[int]]:
+        assert seed == 0
+        third, numbers = len(cells) // 3, list(range(len(cells)))
+        return {"train": numbers[:third], "choose": numbers[third : 2 * third], "test": numbers[2 * third :]}
+
+    records = [CellRecord(Path(f"{i}.png"), "blast", source="ab"[i % 2]) for i in range(6)]
+    monkeypatch.setattr(judging, "split_cells", thirds)
+    parts = judging.parts_of(records, Some(metrics={"a": {}}, training={}))
+    assert parts == {"train": [records[0], *records[1::2]], "choose": [records[2]], "test": [records[4]]}
+    parts = judging.parts_of(records, Some(metrics={}, training={}))
+    assert parts == {"train": records[:2], "choose": records[2:4], "test": records[4:]}
+
+
 def test_cells_that_cannot_be_read_have_no_crop(tmp_path: Path) -> None:
     from myelos.classification.evaluate import crops_of
 

@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 
 from cell_sets import cell, save
-
-pytest.importorskip("torch")
-
 from myelos.datasets.images import find_images
 from myelos.datasets.overlapping import OVERLAPS
 from myelos.errors import UsageError

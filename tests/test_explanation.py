@@ -274,7 +274,6 @@ def test_samples_come_from_every_type_and_right_ones_first(tmp_path: Path) -> No
 @pytest.mark.long
 def test_map_keeps_clusters_together() -> None:
     """Needs some seconds of compilation; three clouds stay three."""
-    pytest.importorskip("umap", reason="needs myelos[train]")
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 6, (3, 12))
     features = np.repeat(centres, 25, axis=0) + rng.normal(0, 0.6, (75, 12))

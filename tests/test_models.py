@@ -122,7 +122,6 @@ def real_tiles(data: Path, number: int = 6) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_graph_and_module_give_the_same_boxes(name: str, data: Path) -> None:
     """For all boxes above the working threshold: IoU at least 0.99, score within 0.01, the same type."""
-    pytest.importorskip("torch", reason="the module needs myelos[train]")
     from myelos.models.module import ModuleDetector
 
     card = read_card(models.find(name))
@@ -146,7 +145,6 @@ def test_graph_and_module_give_the_same_boxes(name: str, data: Path) -> None:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_graph_and_module_name_cells_the_same(name: str, data: Path) -> None:
     """The same type, and probabilities within 0.005, on cells of two sources."""
-    pytest.importorskip("torch", reason="the module needs myelos[train]")
     from myelos.classification.evaluate import crop_of
     from myelos.datasets.cells import read_cells
     from myelos.models.classify import ModuleClassifier

@@ -16,9 +16,6 @@ from cell_sets import choi
 from myelos.datasets.cell_splits import cell_folds
 from myelos.datasets.cells import CellRecord
 from myelos.metrics.mcnemar import mcnemar
-
-pytest.importorskip("torch")
-
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
 from myelos.protocols import matek
 from myelos.protocols.matek_models import as_types, training

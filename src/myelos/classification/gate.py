@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myelos.classification.evaluate import crops_of
+from myelos.classification.judging import parts_of
 from myelos.classification.outlier import OutlierModel, fit_outlier
 from myelos.datasets.cell_sets import read_cell_sets
-from myelos.datasets.cell_splits import split_cells
 from myelos.detection.prepare import spread
 from myelos.errors import UsageError
 from myelos.imaging.crops import Image
@@ -64,8 +64,8 @@ def add_gate(model: str | Path, data: Sequence[Path], *, mpp: float | None = Non
     path, settings = find(model), GateSettings()
     card = read_card(path)
     records, _ = read_cell_sets(data)
-    split = split_cells(records, seed=int(card.training.get("split_seed", 0)))
-    known = {name: [records[i] for i in split[name] if records[i].cell_type in card.types] for name in PARTS}
+    parts = parts_of(records, card)
+    known = {name: [record for record in parts[name] if record.cell_type in card.types] for name in PARTS}
     known = {name: spread(own, settings.learned if name == "train" else settings.judged) for name, own in known.items()}
     read = {name: crops_of(own, to_mpp=card.mpp, side=card.tile, mpp=mpp) for name, own in known.items()}
     crops = {name: own for name, (own, _) in read.items()}

@@ -21,6 +21,7 @@ from myelos.datasets.records import Fault
 from myelos.errors import InputError, LabelError, UsageError
 from myelos.imaging.matching import Look
 from myelos.metrics.external import map_predictions, summary
+from myelos.models.files import ModelCard
 from myelos.models.types import Classifier
 
 
@@ -116,6 +117,19 @@ def part_of(records: Sequence[CellRecord], part: str | None) -> list[CellRecord]
     if part not in PARTS:
         raise UsageError(f"there is no part {part!r}", remedy=f"Choose {', '.join(PARTS)}")
     return [records[index] for index in split_cells(records)[part]]
+
+
+def parts_of(records: Sequence[CellRecord], card: ModelCard) -> dict[str, list[CellRecord]]:
+    """Part → its records as the training of this card split them; see `part_of` for the folders.
+
+    A source without held-out figures was learned from whole: all of its cells are in `train`.
+    """
+    held = set(card.metrics) or {record.source for record in records}
+    divided = [record for record in records if record.source in held]
+    whole = [record for record in records if record.source not in held]
+    split = split_cells(divided, seed=int(card.training.get("split_seed", 0)))
+    parts = {name: [divided[i] for i in indices] for name, indices in split.items()}
+    return parts | {"train": parts["train"] + whole}
 
 
 def _read(folders: Sequence[Path], scheme: str) -> tuple[list[CellRecord], list[Fault]]:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myelos.classification.evaluate import crops_of
+from myelos.classification.judging import parts_of
 from myelos.classification.questions import ANSWERS
 from myelos.datasets.cell_sets import read_cell_sets
-from myelos.datasets.cell_splits import split_cells
 from myelos.detection.prepare import spread
 from myelos.errors import UsageError
 from myelos.imaging.crops import Image
@@ -59,10 +59,10 @@ def quantise_classifier(
         raise UsageError(f"{card.name} is a detector", remedy="Only classifiers run in int8")
     tell = progress or (lambda _stage, _done, _total: None)
     records, _ = read_cell_sets(data)
-    parts = split_cells(records, seed=int(card.training.get("split_seed", 0)))
+    parts = parts_of(records, card)
     settings = EightBitSettings()
-    learned = spread([records[i] for i in parts["train"]], settings.learned)
-    held = spread([records[i] for i in sorted([*parts["choose"], *parts["test"]])], settings.judged)
+    learned = spread(parts["train"], settings.learned)
+    held = spread([*parts["choose"], *parts["test"]], settings.judged)
     if len(held) < settings.least or not learned:
         raise UsageError(
             f"{len(held)} held-out cells cannot show that int8 names them the same",
