@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from myelos.imaging.appearance import AppearanceSettings, estimate_illumination, normalise
 from myelos.imaging.scale import ScaleSettings, estimate_mpp, round_cells
@@ -152,6 +153,16 @@ def test_normalising_twice_changes_little_and_is_deterministic() -> None:
     once = normalise(seen)
     assert np.array_equal(once, normalise(seen.copy()))
     assert np.abs(normalise(once).astype(int) - once).mean() < 2
+
+
+def test_pixels_are_the_same_with_any_number_of_threads() -> None:
+    """A training goes on from its checkpoint on a machine of other cores only if its images come out the same."""
+    for seed in range(12):
+        seen = vignette(smear(50, seed=seed, height=360, width=360)[0])
+        with threadpool_limits(1):
+            alone = normalise(seen)
+        with threadpool_limits(2):
+            assert np.array_equal(normalise(seen), alone)
 
 
 def test_invariant_to_flips_and_exposure() -> None:

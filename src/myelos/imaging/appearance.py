@@ -57,7 +57,7 @@ class Illumination:
     def gain(self, height: int, width: int) -> NDArray[np.float32]:
         """(height, width, 3): white / background, 1 where the background is as bright as the median."""
         y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
-        terms = _monomials(*np.meshgrid(x, y), self.order)
+        terms = _monomials(*np.meshgrid(x, y), self.order).astype(np.float64)
         log = np.clip(terms @ self.surface, self.reach[0], self.reach[1])
         return np.exp(-log).reshape(height, width, 3).astype(np.float32)
 
@@ -193,9 +193,12 @@ def _order(member: NDArray[np.bool_], x: NDArray[np.float32], y: NDArray[np.floa
 
 
 def _solve(terms: NDArray, log: NDArray, weight: NDArray, order: int) -> NDArray:
-    """Weighted least squares with a light ridge on everything but the constant, stronger for higher powers."""
+    """Weighted least squares with a light ridge on everything but the constant, stronger for higher powers.
+
+    Summed in float64: sums of float32 differ with the number of threads, and some pixels came out one level off.
+    """
     ridge = np.array([float(i + j) ** 2 for i, j in _powers(order)]) * 1e-4 * max(float(weight.sum()), 1.0)
-    weighted = terms * weight[:, None]
+    weighted = (terms * weight[:, None]).astype(np.float64)
     return np.linalg.solve(weighted.T @ terms + np.diag(ridge + 1e-6), weighted.T @ log)
 
 
