@@ -216,3 +216,26 @@ def test_the_whole_way_is_measured_on_annotated_fields(tmp_path: Path) -> None:
     assert own.alone == ("plasma_cell",)
     with pytest.raises(UsageError, match="found by blobs"):
         confusion_for(Shown(), path, "blood", detector.types, detector="blood")
+
+
+def test_what_is_not_judged_on_annotated_fields_is_set_aside_with_its_reason(tmp_path: Path) -> None:
+    """A copy of a field is read once: its cells are not missed by the detector, and no cell goes without a word."""
+    for name in ("fields", "copies"):
+        write_fields(tmp_path / name, count=2, specimen="marrow", size=(640, 480), mpp=0.25, seed=3)
+    fields, _ = read_fields(tmp_path / "fields")
+    detector, classifier = BlobDetector(("leukocyte", "plasma_cell")), Shown()
+    alone = judge_found([tmp_path / "fields"], detector, classifier, mpp=0.25)
+    both = judge_found([tmp_path / "fields", tmp_path / "copies"], detector, classifier, mpp=0.25)
+    nameless = [
+        kind for field in fields for kind in field.types if taxonomy.coarsen(kind, scheme_classes("wbc5")) is None
+    ]
+    assert nameless, "these fields hold cells that five classes do not know"
+    assert [item["reason"] for item in alone["set_aside"]] == [
+        f"{kind} is no single class of wbc5" for kind in nameless
+    ]
+    assert alone["images"] + len(nameless) == sum(len(field.types) for field in fields)
+    copies = [item for item in both["set_aside"] if item["reason"].startswith("duplicate")]
+    assert sorted(item["file"] for item in copies) == sorted(field.path.name for field in fields)
+    assert {key: both[key] for key in ("fields", "images", "missed", "confusion")} == {
+        key: alone[key] for key in ("fields", "images", "missed", "confusion")
+    }

@@ -195,7 +195,10 @@ def figures(
     classes = scheme_classes(scheme)
     truth = [taxonomy.coarsen(record.cell_type, classes) for record in records]
     labelled = [index for index, name in enumerate(truth) if name is not None]
-    aside = [*(aside or []), *(_no_class(records[i], scheme) for i, name in enumerate(truth) if name is None)]
+    aside = [
+        *(aside or []),
+        *(no_class(records[i].path, records[i].cell_type, scheme) for i, name in enumerate(truth) if name is None),
+    ]
     shares = into_classes(probabilities, types, classes)[labelled]
     said = [classes[best] if best < len(classes) else None for best in shares.argmax(axis=1)]
     meant = [str(truth[index]) for index in labelled]
@@ -226,8 +229,9 @@ def figures_of_words(truth: Sequence[str], said: Sequence[str | None], classes: 
     }
 
 
-def _no_class(record: CellRecord, scheme: str) -> dict[str, str]:
-    return {"file": record.path.name, "reason": f"{record.cell_type} is no single class of {scheme}"}
+def no_class(path: Path, cell_type: str, scheme: str) -> dict[str, str]:
+    """A cell that cannot be judged, as it stands among what was set aside."""
+    return {"file": path.name, "reason": f"{cell_type} is no single class of {scheme}"}
 
 
 def _strict(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def judge(
     records = part_of(records, cells.part)
     if asked is not None:
         result = judge_question(records, classifier, asked, threshold=threshold, mpp=cells.mpp, progress=progress)
-        return result | {"set_aside": [*_as_aside(faults), *result["set_aside"]]}
+        return result | {"set_aside": [*as_aside(faults), *result["set_aside"]]}
     like = _like(cells, classifier)
     probabilities, kept, aside = predictions(records, classifier, mpp=cells.mpp, like=like, progress=progress)
     named = [records[index] for index in kept]
@@ -69,7 +69,7 @@ def judge(
         classifier.types,
         scheme=scheme,
         threshold=classifier.threshold,
-        aside=[*_as_aside(faults), *aside],
+        aside=[*as_aside(faults), *aside],
     )
 
 
@@ -87,7 +87,7 @@ def judge_external(
     said = [classifier.types[int(row.argmax())] if row.max() >= classifier.threshold else None for row in shares]
     truth = [records[index].cell_type for index in kept]
     mapped = map_predictions(truth, said, truth_types=set(truth), predicted_types=classifier.types)
-    return {"model": classifier.name} | summary(mapped, truth, said) | {"set_aside": [*_as_aside(faults), *aside]}
+    return {"model": classifier.name} | summary(mapped, truth, said) | {"set_aside": [*as_aside(faults), *aside]}
 
 
 def _like(cells: JudgedCells, classifier: Classifier) -> Look | Sequence[Look] | None:
@@ -174,5 +174,6 @@ def _resolved(label: str, scheme: str) -> str:
         return taxonomy.resolve(label)
 
 
-def _as_aside(faults: Sequence[Fault]) -> Aside:
+def as_aside(faults: Sequence[Fault]) -> Aside:
+    """Faults of labels as they stand among what was set aside."""
     return [{"file": fault.file.name, "reason": f"{fault.kind}: {fault.detail}".rstrip(": ")} for fault in faults]

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from myelos import pipeline, taxonomy
-from myelos.classification.evaluate import figures_of_words, scheme_classes
+from myelos.classification.evaluate import Aside, figures_of_words, no_class, scheme_classes
+from myelos.classification.judging import as_aside
 from myelos.datasets.layouts import read_fields
-from myelos.datasets.records import FieldRecord
+from myelos.datasets.records import Fault, FieldRecord
 from myelos.errors import UsageError
 from myelos.metrics.matching import match
 from myelos.models.types import Classifier, Detector
@@ -43,50 +44,78 @@ def judge_found(
     """The figures of annotated fields read as `count` reads them with the classifier deciding.
 
     All fields are one smear. A cell counts as missed where no box of the detector fits it (half of the union), and
-    where what it is called is no class of the scheme, such as a mitosis. Raises UsageError where no box has a type.
+    where what it is called is no class of the scheme, such as a mitosis. Set aside, each with its reason: faults of
+    the labels, fields that were not read, and cells whose label is no single class of the scheme. Raises UsageError
+    where no box is left.
     """
-    fields = [field for folder in folders for field in read_fields(folder)[0]]
-    classes = scheme_classes(scheme or classifier.scheme)
-    found = _found(fields, detector, classifier, mpp=mpp, match_stain=match_stain, threads=threads, progress=progress)
-    pairs = [pair for field in fields for pair in _pairs(field, found.get(field.path.resolve(), []))]
-    named = [
-        (taxonomy.coarsen(kind, classes), word and taxonomy.coarsen(word, classes)) for kind, word in pairs if kind
-    ]
-    labelled = [(kind, word) for kind, word in named if kind]
-    if not labelled:
-        raise UsageError(
-            f"no box is of a class of {scheme or classifier.scheme}", remedy="Pass fields with typed boxes"
-        )
-    meant, said = [kind for kind, _ in labelled], [word for _, word in labelled]
+    scheme = scheme or classifier.scheme
+    fields, faults = _fields(folders)
+    found, unread = _found(
+        fields, detector, classifier, mpp=mpp, match_stain=match_stain, threads=threads, progress=progress
+    )
+    read = [field for field in fields if field.path.resolve() not in unread]
+    cells = [(field, *pair) for field in read for pair in _pairs(field, found.get(field.path.resolve(), []))]
+    named, nameless = _in_classes(cells, scheme)
+    if not named:
+        raise UsageError(f"no box is of a class of {scheme}", remedy="Pass fields with typed boxes")
+    meant, said = [kind for kind, _ in named], [word for _, word in named]
     return {
         "model": classifier.name,
         "detector": detector.name,
         "stain_matched": match_stain,
-        "scheme": scheme or classifier.scheme,
-        "fields": len(fields),
-        "images": len(labelled),
+        "scheme": scheme,
+        "fields": len(read),
+        "images": len(named),
         "missed": said.count(None),
-        "false": dict(Counter(word for kind, word in pairs if kind is None)),
+        "false": dict(Counter(word for _, kind, word in cells if kind is None)),
         "ece": None,
-        "set_aside": [],
-    } | figures_of_words(meant, said, classes)
+        "set_aside": [*as_aside(faults), *unread.values(), *nameless],
+    } | figures_of_words(meant, said, scheme_classes(scheme))
 
 
-def _found(fields: Sequence[FieldRecord], detector: Detector, classifier: Classifier, **options: Any) -> Found:
+def _fields(folders: Sequence[Path]) -> tuple[list[FieldRecord], list[Fault]]:
+    read = [read_fields(folder) for folder in folders]
+    return [field for fields, _ in read for field in fields], [fault for _, faults in read for fault in faults]
+
+
+def _found(
+    fields: Sequence[FieldRecord], detector: Detector, classifier: Classifier, **options: Any
+) -> tuple[Found, dict[Path, dict[str, str]]]:
+    """The cells of the fields that were read, and the others with their reasons."""
     decides, classifier.decides = classifier.decides, True
     try:
         with TemporaryDirectory() as place:
             paths = [field.path for field in fields]
-            pipeline.detect(paths, place, model=detector, classifier=classifier, overwrite=True, **options)
+            result = pipeline.detect(paths, place, model=detector, classifier=classifier, overwrite=True, **options)
             with (Path(place) / "names.csv").open(encoding="utf-8") as file:
-                names = {row["slide_id"]: Path(row["file"]) for row in csv.DictReader(file)}
+                # A copy has the slide_id of the field that it is of, and belongs to no smear.
+                names = {row["slide_id"]: Path(row["file"]) for row in csv.DictReader(file) if row["smear"]}
             rows = read_table(Path(place), "cells").to_pylist()
     finally:
         classifier.decides = decides
     found: Found = {}
     for row in rows:
         found.setdefault(names[row["slide_id"]], []).append(row)
-    return found
+    unread = {Path(item.name).resolve(): item for item in result.set_aside}
+    return found, {
+        path: {"file": path.name, "reason": f"{item.reason}: {item.detail}".rstrip(": ")}
+        for path, item in unread.items()
+    }
+
+
+def _in_classes(
+    cells: Sequence[tuple[FieldRecord, str | None, str | None]], scheme: str
+) -> tuple[list[tuple[str, str | None]], Aside]:
+    """What each annotated cell is and was called, in the classes of the scheme, and those that are of none."""
+    classes = scheme_classes(scheme)
+    named: list[tuple[str, str | None]] = []
+    nameless: Aside = []
+    for field, kind, word in cells:
+        if kind and (meant := taxonomy.coarsen(kind, classes)):
+            named.append((meant, word and taxonomy.coarsen(word, classes)))
+        elif kind:
+            nameless.append(no_class(field.path, kind, scheme))
+    return named, nameless
 
 
 def _pairs(field: FieldRecord, rows: Sequence[dict[str, Any]]) -> list[tuple[str | None, str | None]]:
