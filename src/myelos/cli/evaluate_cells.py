@@ -189,19 +189,25 @@ def show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{number_of(result['images'], 'cell')} in the classes of {result['scheme']}")
-    columns = ("precision", "recall", "f1")
-    for name in ("", "cells", *columns, *(f"tolerant {column}" for column in columns)):
-        table.add_column(name, justify="left" if not name else "right")
+    said = f"{number_of(result['images'], 'cell')} in the classes of {result['scheme']}"
+    table = Table(title=f"{said}; tolerant in brackets where it differs")
+    table.add_column("", overflow="fold")
+    for name in ("cells", "precision", "recall", "F1"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, row in result["classes"].items():
         tolerant = result["tolerant"]["classes"][name]
-        shown = [_number(row[column]) for column in columns] + [_number(tolerant[column]) for column in columns]
-        table.add_row(name, str(row["support"]), *shown)
+        table.add_row(name, str(row["support"]), *(_both(row[k], tolerant[k]) for k in ("precision", "recall", "f1")))
     Console().print(table)
     for key in ("accuracy", "macro_f1", "weighted_f1", "kappa", "ece"):
         typer.echo(f"{key}: {_number(result[key])}")
     if result["set_aside"]:
         typer.echo(f"set aside: {len(result['set_aside'])} (--json names them)")
+
+
+def _both(strict: float | None, tolerant: float | None) -> str:
+    """The strict number, and the tolerant one in brackets where it shows another."""
+    first, second = _number(strict), _number(tolerant)
+    return first if first == second else f"{first} ({second})"
 
 
 def _number(value: float | None) -> str:
