@@ -159,8 +159,7 @@ def show_answers(result: dict[str, Any]) -> None:
     for name, row in result["types"].items():
         table.add_row(name, str(row["cells"]), "yes" if row["truth"] else "no", str(row["yes"]))
     Console().print(table)
-    if result["set_aside"]:
-        typer.echo(f"set aside: {len(result['set_aside'])} (--json names them)")
+    _show_aside(result)
 
 
 def show_external(result: dict[str, Any]) -> None:
@@ -182,6 +181,7 @@ def show_external(result: dict[str, Any]) -> None:
                        ("accuracy, tolerant", figures["tolerant_accuracy"]),
                        ("macro F1, tolerant", figures["macro"]["tolerant_f1"])):  # fmt: skip
         typer.echo(f"{key}: {_number(value)}")
+    _show_aside(result)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -200,6 +200,10 @@ def show(result: dict[str, Any]) -> None:
     Console().print(table)
     for key in ("accuracy", "macro_f1", "weighted_f1", "kappa", "ece"):
         typer.echo(f"{key}: {_number(result[key])}")
+    _show_aside(result)
+
+
+def _show_aside(result: dict[str, Any]) -> None:
     if result["set_aside"]:
         typer.echo(f"set aside: {len(result['set_aside'])} (--json names them)")
 
