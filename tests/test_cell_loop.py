@@ -38,9 +38,8 @@ def test_batches_drawn_ahead_by_several_threads_change_nothing(tmp_path: Path, m
     assert all(torch.equal(value, together[name]) for name, value in alone.items())
 
 
-def test_a_gpu_that_is_not_there_is_said(tmp_path: Path) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
+def test_a_gpu_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(MissingDependencyError, match="no CUDA GPU"):
         train_network(crops(), types=2, side=32, settings=SETTINGS, out=tmp_path, device="cuda")
 

@@ -148,7 +148,6 @@ def test_a_classifier_of_types_answers_on_the_blood_of_munich(data: Path) -> Non
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Dark discs are blasts, pale ones are not: a model by the command that a stranger types."""
-    pytest.importorskip("torch")
     place = tmp_path_factory.mktemp("question")
     rng = np.random.default_rng(0)
     for code, number, ink in (("BLA", 16, 60), ("LYT", 40, 150), ("MON", 40, 190), ("NIF", 3, 120)):

@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="needs myelos[train]")
-
-from myelos.errors import ResultError  # noqa: E402
-from myelos.networks.cells import CellNetworkSettings  # noqa: E402
-from myelos.tables import write_run  # noqa: E402
-from myelos.training.cell_loop import CellTrainingSettings, train_network  # noqa: E402
-from myelos.training.checkpoints import prepare_training  # noqa: E402
-from myelos.training.crops import Crop  # noqa: E402
-from myelos.training.fields import Field  # noqa: E402
-from myelos.training.loop import TrainingSettings, train  # noqa: E402
-from test_training import TINY, discs  # noqa: E402
+from myelos.errors import ResultError
+from myelos.networks.cells import CellNetworkSettings
+from myelos.tables import write_run
+from myelos.training.cell_loop import CellTrainingSettings, train_network
+from myelos.training.checkpoints import prepare_training
+from myelos.training.crops import Crop
+from myelos.training.fields import Field
+from myelos.training.loop import TrainingSettings, train
+from test_training import TINY, discs
 
 SHORT = replace(TINY, canvases=8, checkpoint_every=2)
 

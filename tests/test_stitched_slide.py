@@ -120,11 +120,10 @@ def test_the_annotated_cells_are_found(
 
 
 def as_dicom(stitched: Stitched, name: str, encoding: object = None) -> Path:
-    wsidicomizer = pytest.importorskip("wsidicomizer")
+    from wsidicomizer import WsiDicomizer
+
     folder = stitched.path.parent / name
-    wsidicomizer.WsiDicomizer.convert(
-        str(stitched.path), str(folder), tile_size=256, include_thumbnail=False, encoding=encoding
-    )
+    WsiDicomizer.convert(str(stitched.path), str(folder), tile_size=256, include_thumbnail=False, encoding=encoding)
     return folder
 
 

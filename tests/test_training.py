@@ -14,24 +14,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
-torch = pytest.importorskip("torch", reason="needs myelos[train]")
-
-from safetensors.numpy import load_file  # noqa: E402
-
-from myelos import models  # noqa: E402
-from myelos.datasets.records import FieldRecord  # noqa: E402
-from myelos.errors import LabelError, UsageError  # noqa: E402
-from myelos.geometry import from_corners, iou_matrix  # noqa: E402
-from myelos.networks.backbones import BACKBONES, light  # noqa: E402
-from myelos.networks.cascade import CascadeSettings  # noqa: E402
-from myelos.training.canvases import CanvasSettings, CanvasSource, cut_out  # noqa: E402
-from myelos.training.detector import train_detector  # noqa: E402
-from myelos.training.detector_recipe import DetectorRecipe, read_recipe  # noqa: E402
-from myelos.training.fields import Field, allowed_types, load  # noqa: E402
-from myelos.training.loop import TrainingSettings, learning_rate, train  # noqa: E402
-from myelos.training.parts import unseen  # noqa: E402
-from myelos.training.recipe_files import RECIPES  # noqa: E402
+from myelos import models
+from myelos.datasets.records import FieldRecord
+from myelos.errors import LabelError, UsageError
+from myelos.geometry import from_corners, iou_matrix
+from myelos.networks.backbones import BACKBONES, light
+from myelos.networks.cascade import CascadeSettings
+from myelos.training.canvases import CanvasSettings, CanvasSource, cut_out
+from myelos.training.detector import train_detector
+from myelos.training.detector_recipe import DetectorRecipe, read_recipe
+from myelos.training.fields import Field, allowed_types, load
+from myelos.training.loop import TrainingSettings, learning_rate, train
+from myelos.training.parts import unseen
+from myelos.training.recipe_files import RECIPES
 
 WBC5 = ("neutrophil", "eosinophil", "basophil", "lymphocyte", "monocyte")
 PLAIN = CanvasSettings(
