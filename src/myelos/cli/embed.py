@@ -60,6 +60,7 @@ def embed(
     with those they learn from, and draws the map of Matek 2021, Figure 6.
     """
     from myelos import tables
+    from myelos.classification.judging import as_aside
     from myelos.datasets.cells import read_cells
 
     common.check_mpp(mpp)
@@ -75,7 +76,7 @@ def embed(
         places = _places(cells, seed) if draw else None
     tables.prepare(out, overwrite=overwrite)
     _write(out, cells, parts, places, title=f"{data.resolve().name} as {source.name} sees it")
-    aside += [{"file": fault.file.name, "reason": fault.kind} for fault in faults]
+    aside += as_aside(faults)
     settings = {"poses": poses, "scheme": scheme, "mpp": mpp, "seed": seed, "map": draw, "untrained": untrained}
     run = manifest("embed", source, settings, cells=len(cells), set_aside=len(aside)) | {"figures": figures}
     tables.write_run(out, run)

@@ -96,11 +96,8 @@ def _found(
     found: Found = {}
     for row in rows:
         found.setdefault(names[row["slide_id"]], []).append(row)
-    unread = {Path(item.name).resolve(): item for item in result.set_aside}
-    return found, {
-        path: {"file": path.name, "reason": f"{item.reason}: {item.detail}".rstrip(": ")}
-        for path, item in unread.items()
-    }
+    reasons = {item.name: f"{item.reason}: {item.detail}".rstrip(": ") for item in result.set_aside}
+    return found, {Path(name).resolve(): {"file": Path(name).name, "reason": why} for name, why in reasons.items()}
 
 
 def _in_classes(
