@@ -126,6 +126,17 @@ def test_duplicates_and_patients_stay_together(tmp_path: Path) -> None:
     assert sum(map(len, parts.values())) == len(records)
 
 
+def test_an_image_that_cannot_be_read_is_split_like_any_other(tmp_path: Path) -> None:
+    """Whoever reads it sets it aside with its reason; the cells beside it are not lost for it."""
+    records, _ = read_cells(class_folders(tmp_path / "a", 10))
+    for number, record in enumerate(records[:9]):
+        record.path.write_bytes(b"torn %d" % (number % 3))
+    parts = split_cells(records)
+    assert sorted(index for indices in parts.values() for index in indices) == list(range(len(records)))
+    for copies in ({0, 3, 6}, {1, 4, 7}, {2, 5, 8}):
+        assert any(copies <= set(indices) for indices in parts.values())
+
+
 # Figures
 
 

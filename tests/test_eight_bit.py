@@ -185,9 +185,14 @@ def test_the_command(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run("train", "int8", str(path), "--data", data, "--mpp", "0.3") == 2
     assert "200 or more must be held out" in capsys.readouterr().err
     monkeypatch.setattr("myelos.training.eight_bit.EightBitSettings", partial(EightBitSettings, least=5))
-    assert run("train", "int8", str(path), "--data", data, "--mpp", "0.3", "--json") == 0
+    for number in range(40):  # so many that some of them would be judged
+        (Path(data) / TYPES[0] / f"torn{number}.png").write_bytes(b"no image %d" % number)
+    assert run("train", "int8", str(path), "--data", data, "--mpp", "0.3", "--json") == 3
     card = read_card(path)
-    assert json.loads(capsys.readouterr().out)["int8"] == card.int8
+    said = json.loads(capsys.readouterr().out)
+    assert said["int8"] == card.int8
+    assert said["set_aside"]
+    assert all(row["file"].startswith("torn") and row["reason"] for row in said["set_aside"])
     assert card.int8["cells"] >= 5
     assert all(np.array_equal(weights[name], value) for name, value in tensors(path).items())
     assert run("models", str(path)) == 0

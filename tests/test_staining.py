@@ -163,7 +163,9 @@ def test_the_looks_of_training_cells_are_written_into_a_card(tmp_path: Path, dat
         (cells / code).mkdir(parents=True)
         for path in sorted((data / "mll_bone_marrow_cells" / "images" / code).rglob("*.jpg"))[:25]:
             shutil.copy(path, cells / code)
-    found = add_looks(copy, [cells], mpp=0.086)
+    (cells / "BLA" / "torn.jpg").write_bytes(b"no image")
+    found, aside = add_looks(copy, [cells], mpp=0.086)
+    assert [row["file"] for row in aside] == ["torn.jpg"]
     again = read_card(copy)
     assert again.looks == {**(card.looks or {}), **found}
     assert set(found) == {cells.name}

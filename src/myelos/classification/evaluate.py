@@ -48,16 +48,24 @@ def crops_of(
     side: int,
     mpp: float | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[Image], list[int]]:
-    """Crops of the records that can be read, and their indices. mpp: as in `predictions`."""
-    scales, crops, kept = scales_of(records, mpp), [], []
+) -> tuple[list[Image], list[int], Aside]:
+    """Crops of the records that can be read, their indices, and the others with their reasons.
+
+    mpp: as in `predictions`.
+    """
+    crops: list[Image] = []
+    kept: list[int] = []
+    aside: Aside = []
+    scales = scales_of(records, mpp)
     for index, record in enumerate(records):
-        with suppress(InputError, cv2.error):
+        try:
             crops.append(crop_of(record, mpp=record.mpp or scales[record.source], to_mpp=to_mpp, side=side))
             kept.append(index)
+        except (InputError, cv2.error) as error:
+            aside.append({"file": record.path.name, "reason": str(error)})
         if progress:
             progress(index + 1, len(records))
-    return crops, kept
+    return crops, kept, aside
 
 
 def scheme_classes(scheme: str) -> tuple[str, ...]:

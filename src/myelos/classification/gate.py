@@ -14,8 +14,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.evaluate import crops_of
-from myelos.classification.judging import parts_of
+from myelos.classification.evaluate import Aside, crops_of
+from myelos.classification.judging import as_aside, parts_of
 from myelos.classification.outlier import OutlierModel, fit_outlier
 from myelos.datasets.cell_sets import read_cell_sets
 from myelos.detection.prepare import spread
@@ -55,20 +55,20 @@ def heard(classifier: Classifier, crops: Sequence[Image]) -> list[NDArray[np.flo
     return [None if other else row for row, other in zip(shares, unlike, strict=True)]
 
 
-def add_gate(model: str | Path, data: Sequence[Path], *, mpp: float | None = None) -> ModelCard:
-    """Write the gate of a classifier that is there into its file; the weights stay as they are.
+def add_gate(model: str | Path, data: Sequence[Path], *, mpp: float | None = None) -> tuple[ModelCard, Aside]:
+    """Write the gate of a classifier that is there into its file; the card, and what was set aside with its reason.
 
-    data: the folders that it was trained on, split as the recipes do. mpp: µm/px of sets that do not say. Raises
-    UsageError where these are too few.
+    The weights stay as they are. data: the folders that it was trained on, split as the recipes do. mpp: µm/px of sets
+    that do not say. Raises UsageError where these are too few.
     """
     path, settings = find(model), GateSettings()
     card = read_card(path)
-    records, _ = read_cell_sets(data)
+    records, faults = read_cell_sets(data)
     parts = parts_of(records, card)
     known = {name: [record for record in parts[name] if record.cell_type in card.types] for name in PARTS}
     known = {name: spread(own, settings.learned if name == "train" else settings.judged) for name, own in known.items()}
     read = {name: crops_of(own, to_mpp=card.mpp, side=card.tile, mpp=mpp) for name, own in known.items()}
-    crops = {name: own for name, (own, _) in read.items()}
+    crops = {name: own for name, (own, _, _) in read.items()}
     labels = [known["train"][i].cell_type for i in read["train"][1]]
     found = gate_from(path, crops, labels, settings=settings)
     if not found.unlike:
@@ -76,7 +76,7 @@ def add_gate(model: str | Path, data: Sequence[Path], *, mpp: float | None = Non
             f"{len(crops['train'])} and {len(crops['choose'])} cells are too few to tell what is unlike them",
             remedy=f"Pass the folders that it was trained on: {settings.least} or more are needed of each part",
         )
-    return found
+    return found, as_aside(faults) + [row for _, _, unread in read.values() for row in unread]
 
 
 def gate_from(

@@ -10,15 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from myelos.classification.evaluate import look_of_cells
-from myelos.classification.judging import part_of
+from myelos.classification.evaluate import Aside, crops_of
+from myelos.classification.judging import as_aside, part_of
 from myelos.datasets.cell_sets import read_cell_sets
-from myelos.datasets.cells import CellRecord
 from myelos.detection.prepare import spread
 from myelos.errors import UsageError
 from myelos.imaging.crops import Image
 from myelos.imaging.matching import look_of
-from myelos.models import load_classifier
 from myelos.models.files import find, read_card, rewrite_card
 
 _LOOKED_AT = 200  # cells that tell the look of a source
@@ -43,22 +41,27 @@ def few_of_each(sources: Sequence[str]) -> dict[str, list[int]]:
     return {source: spread(own, _LOOKED_AT) for source, own in numbers.items()}
 
 
-def add_looks(model: str | Path, data: Sequence[Path], *, mpp: float | None = None) -> dict[str, dict[str, Any]]:
-    """Write into the card of a classifier that is there the looks of its training cells; the weights stay as they are.
+def add_looks(
+    model: str | Path, data: Sequence[Path], *, mpp: float | None = None
+) -> tuple[dict[str, dict[str, Any]], Aside]:
+    """Write into the card of a classifier that is there the looks of its training cells; these, and what was set aside.
 
-    data: the folders that it was trained on; of a source that the recipes split only the part `train` is looked at.
-    mpp: µm/px of sets that do not say. Raises UsageError where no folder holds a source of the card.
+    The weights stay as they are. data: the folders that it was trained on; of a source that the recipes split only the
+    part `train` is looked at. mpp: µm/px of sets that do not say. Raises UsageError where no folder holds a source of
+    the card.
     """
     path = find(model)
-    card, classifier = read_card(path), load_classifier(path)
+    card = read_card(path)
     learned = {row["source"] for row in card.data}
-    records = [record for record in part_of(read_cell_sets(data)[0], "train") if record.source in learned]
+    read, faults = read_cell_sets(data)
+    records = [record for record in part_of(read, "train") if record.source in learned]
     if not records:
         why = f"it learned from {', '.join(sorted(learned))}"
         raise UsageError(f"no folder holds cells that {card.name} was trained on", why=why, remedy="Pass those folders")
-    by_source: dict[str, list[CellRecord]] = {}
-    for record in records:
-        by_source.setdefault(record.source, []).append(record)
-    looks = {source: look_of_cells(own, classifier, mpp=mpp).as_dict() for source, own in by_source.items()}
+    looks, aside = {}, as_aside(faults)
+    for source, numbers in few_of_each([record.source for record in records]).items():
+        crops, _, unread = crops_of([records[i] for i in numbers], to_mpp=card.mpp, side=card.tile, mpp=mpp)
+        looks[source] = look_of(crops).as_dict()
+        aside += unread
     rewrite_card(path, replace(card, looks={**card.looks, **looks}))
-    return looks
+    return looks, aside

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -56,8 +55,7 @@ def classify(
     rows = named.answers() if asked else named.rows()
     if not rows:
         raise InputError("no image could be read", why="; ".join(item["reason"] for item in named.aside[:3]))
-    for item in named.aside:
-        sys.stderr.write(f"set aside: {item['file']}: {common.sentence(item['reason'])}\n")
+    code = common.told_of_aside(named.aside)
     if as_json:
         common.print_json({"cells": rows, "set_aside": named.aside})
     else:
@@ -70,4 +68,4 @@ def classify(
         else:
             write_bytes(out, sink.getvalue().encode())
             typer.echo(str(out))
-    return 3 if named.aside else 0
+    return code

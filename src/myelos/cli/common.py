@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,6 +90,13 @@ def told_of_int8(card: ModelCard) -> str:
     if card.runs_in == "f32":
         return f"runs in float32: {card.eight_bit.name} is not there"
     return f"runs in int8 (--precise: float32): {same}"
+
+
+def told_of_aside(aside: Sequence[Mapping[str, str]]) -> int:
+    """Say on stderr which files were set aside and why; the exit code, 3 where there are any."""
+    for item in aside:
+        sys.stderr.write(f"set aside: {item['file']}: {sentence(item['reason'])}\n")
+    return 3 if aside else 0
 
 
 def check_mpp(mpp: float | None) -> None:

@@ -118,7 +118,7 @@ def looks(
     data: Cells,
     mpp: Mpp = None,
     as_json: common.AsJson = False,
-) -> None:
+) -> int:
     """Write into the card of a classifier how its training cells look: counts bring cells to that stain.
 
     A training writes it by itself; this is for models that are there. Pass the folders that it was trained on.
@@ -126,11 +126,12 @@ def looks(
     from myelos.classification.looks import add_looks
 
     common.check_mpp(mpp)
-    found = add_looks(model, data, mpp=mpp)
+    found, aside = add_looks(model, data, mpp=mpp)
     if as_json:
-        common.print_json({"model": str(model), "looks": found})
+        common.print_json({"model": str(model), "looks": found, "set_aside": aside})
     else:
         typer.echo(f"{model}: the looks of {', '.join(sorted(found))}")
+    return common.told_of_aside(aside)
 
 
 def int8(
@@ -139,7 +140,7 @@ def int8(
     mpp: Mpp = None,
     threads: common.Threads = None,
     as_json: common.AsJson = False,
-) -> None:
+) -> int:
     """Write the graph of a classifier in eight-bit whole numbers, about three times as fast, beside the precise one.
 
     A training writes it by itself; this is for models that are there. Pass the folders that it was trained on. It runs
@@ -150,11 +151,13 @@ def int8(
 
     common.check_mpp(mpp)
     with common.progress_bars() as progress:
-        card = quantise_classifier(model, data, mpp=mpp, threads=threads, progress=progress)
+        card, aside = quantise_classifier(model, data, mpp=mpp, threads=threads, progress=progress)
     if as_json:
-        common.print_json({"model": str(model), "graph": str(card.eight_bit), "int8": dict(card.int8)})
+        graph = str(card.eight_bit)
+        common.print_json({"model": str(model), "graph": graph, "int8": dict(card.int8), "set_aside": aside})
     else:
         typer.echo(f"{card.eight_bit}: {common.told_of_int8(card)}")
+    return common.told_of_aside(aside)
 
 
 def gate(
@@ -162,7 +165,7 @@ def gate(
     data: Cells,
     mpp: Mpp = None,
     as_json: common.AsJson = False,
-) -> None:
+) -> int:
     """Write into the file of a classifier what its training cells are like: on others it gives no second opinion.
 
     A training writes it by itself; this is for models that are there. Pass the folders that it was trained on.
@@ -170,14 +173,16 @@ def gate(
     from myelos.classification.gate import add_gate
 
     common.check_mpp(mpp)
-    found = add_gate(model, data, mpp=mpp).unlike
+    card, aside = add_gate(model, data, mpp=mpp)
+    found = card.unlike
     if as_json:
-        common.print_json({"model": str(model), "unlike": dict(found)})
+        common.print_json({"model": str(model), "unlike": dict(found), "set_aside": aside})
     else:
         share = (
             "" if found["flagged"] is None else f", {100 * found['flagged']:.1f} % of {found['judged']} others unlike"
         )
         typer.echo(f"{model}: fitted to {found['fitted']} cells{share}")
+    return common.told_of_aside(aside)
 
 
 def _asking(

@@ -17,7 +17,7 @@ from myelos.datasets.units import key, members, place, unit_labels
 from myelos.errors import UsageError
 
 PARTS: Mapping[str, float] = {"train": 0.8, "choose": 0.05, "test": 0.15}
-_WHOLE = DuplicateSettings(crops=None)
+_WHOLE = DuplicateSettings(crops=None, unreadable=True)
 
 
 def cell_units(records: Sequence[CellRecord], *, duplicates: Sequence[int] | None = None) -> list[int]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from myelos.datasets import crops, mirrors
 from myelos.datasets.images import content_hash, thumbnail
 from myelos.datasets.records import Fault, FieldRecord
+from myelos.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,15 @@ class DuplicateSettings:
 
     crops: how parts of fields are looked for, None for not at all. single_cells: whether images of one cell in their
     middle are looked for among the parts too. They are all alike, so that strangers are joined now and then, and most
-    of the time goes into aligning them; a copy of a whole image is found without.
+    of the time goes into aligning them; a copy of a whole image is found without. unreadable: what cannot be read
+    resembles nothing but its own copies, in place of an error; whoever shows the image says that it cannot be read.
     """
 
     side: int = 48
     correlation: float = 0.97
     crops: crops.CropSettings | None = field(default_factory=crops.CropSettings)
     single_cells: bool = False
+    unreadable: bool = False
 
 
 _USUAL = DuplicateSettings()
@@ -54,7 +57,8 @@ class Pair:
 def groups(items: Sequence[FieldRecord | Path], settings: DuplicateSettings = _USUAL) -> list[int]:
     """A label for every image; near-duplicates, and what they are near-duplicates of in turn, share one.
 
-    Labels count from 0 in the order of first appearance. Raises InputError where an image cannot be read.
+    Labels count from 0 in the order of first appearance. Raises InputError where an image cannot be read, unless the
+    settings let it pass.
     """
     return join(len(items), [(pair.first, pair.second) for pair in pairs(items, settings)])
 
@@ -64,7 +68,7 @@ def pairs(items: Sequence[FieldRecord | Path], settings: DuplicateSettings = _US
     paths = [item if isinstance(item, Path) else item.path for item in items]
     if not paths:
         return []
-    large = np.stack([thumbnail(path, 2 * settings.side) for path in paths])
+    large = np.stack([_thumbnail(path, settings) for path in paths])
     found = {(pair.first, pair.second): pair for pair in _identical(paths)}
     similar = [*_similar(_normalised(large), settings.correlation)]
     if settings.crops is not None:
@@ -98,6 +102,16 @@ def join(count: int, links: Sequence[tuple[int, int]]) -> list[int]:
         parent[root(first)] = root(second)
     labels: dict[int, int] = {}
     return [labels.setdefault(root(index), len(labels)) for index in range(count)]
+
+
+def _thumbnail(path: Path, settings: DuplicateSettings) -> NDArray[np.float32]:
+    side = 2 * settings.side
+    try:
+        return thumbnail(path, side)
+    except InputError:
+        if not settings.unreadable:
+            raise
+        return np.zeros((side, side), np.float32)
 
 
 def _identical(paths: Sequence[Path]) -> Iterator[Pair]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from myelos.classification.evaluate import crops_of
-from myelos.classification.judging import parts_of
+from myelos.classification.evaluate import Aside, crops_of
+from myelos.classification.judging import as_aside, parts_of
 from myelos.classification.questions import ANSWERS
 from myelos.datasets.cell_sets import read_cell_sets
 from myelos.detection.prepare import spread
@@ -48,17 +48,17 @@ def quantise_classifier(
     mpp: float | None = None,
     threads: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> ModelCard:
-    """Give a classifier that is there its graph in whole numbers; weights and float32 graph stay as they are.
+) -> tuple[ModelCard, Aside]:
+    """Give a classifier that is there its graph in whole numbers; the card, and what was set aside with its reason.
 
-    data: the folders that it was trained on, split as the recipes do. mpp: µm/px of sets that do not say. Raises
-    ModelError, and UsageError for a detector or where too few cells are held out.
+    Weights and float32 graph stay as they are. data: the folders that it was trained on, split as the recipes do. mpp:
+    µm/px of sets that do not say. Raises ModelError, and UsageError for a detector or where too few cells are held out.
     """
     card = read_card(find(model))
     if card.kind == "detector":
         raise UsageError(f"{card.name} is a detector", remedy="Only classifiers run in int8")
     tell = progress or (lambda _stage, _done, _total: None)
-    records, _ = read_cell_sets(data)
+    records, faults = read_cell_sets(data)
     parts = parts_of(records, card)
     settings = EightBitSettings()
     learned = spread(parts["train"], settings.learned)
@@ -69,8 +69,9 @@ def quantise_classifier(
             remedy=f"Pass the cells of its training: {settings.least} or more must be held out",
         )
     show = partial(crops_of, to_mpp=card.mpp, side=card.tile, mpp=mpp, progress=partial(tell, "reading"))
-    crops = [show(part)[0] for part in (learned, held)]
-    return add_eight_bits(card.path, *crops, threads=threads, progress=progress)
+    shown = [show(part) for part in (learned, held)]
+    card = add_eight_bits(card.path, *(crops for crops, _, _ in shown), threads=threads, progress=progress)
+    return card, as_aside(faults) + [row for _, _, unread in shown for row in unread]
 
 
 def add_eight_bits(
