@@ -50,7 +50,7 @@ def myelos_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 VERBS = ["count", "recount", "demo", "detect", "classify", "embed", "info", "models", "doctor"]
 FAMILIES = [("train", "detector"), ("train", "classifier"), ("evaluate", "detector"), ("evaluate", "classifier")]
-FAMILIES += [("train", kind) for kind in ("int8", "gate", "looks")]
+FAMILIES += [("train", kind) for kind in ("doubts", "int8", "gate", "looks")]
 FAMILIES += [("datasets", kind) for kind in ("box", "check", "get")]
 FAMILIES += [("phantom", kind) for kind in ("slide", "cohort", "fields", "cells")]
 FAMILIES += [("explain", "cell"), ("crossval", "matek")]

@@ -64,7 +64,7 @@ Pretrained = Annotated[Path | None, typer.Option(help="ImageNet weights of the b
 
 
 def add(app: typer.Typer) -> None:
-    from myelos.cli import train_cells  # which shares options with this file
+    from myelos.cli import train_cells, train_doubts  # which share options with this file
 
     family = typer.Typer(
         help=r"Train a model from annotated images (needs myelos\[train]).", epilog=EPILOG, no_args_is_help=True
@@ -72,6 +72,7 @@ def add(app: typer.Typer) -> None:
     family.callback()(lambda: None)
     family.command(epilog=EPILOG)(detector)
     family.command(epilog=train_cells.EPILOG)(train_cells.classifier)
+    family.command(epilog=train_doubts.EPILOG)(train_doubts.doubts)
     family.command(epilog=train_cells.LOOKS)(train_cells.looks)
     family.command(epilog=train_cells.INT8)(train_cells.int8)
     family.command(epilog=train_cells.GATE)(train_cells.gate)

@@ -66,7 +66,7 @@ def train_classifier(
     list_faults(out, faults)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
-    parts = _parts(records, recipe, test)
+    parts = divided(records, recipe, test)
     return train_cells(
         parts,
         out,
@@ -97,9 +97,10 @@ def train_cells(
     anew, device: see `cell_loop.train_network`.
     """
     tell = progress or (lambda _stage, _values: None)
-    types = ANSWERS if recipe.question else recipe.types or _types_of(parts["train"])
+    types = ANSWERS if recipe.question else recipe.types or types_of(parts["train"])
     recipe = replace(recipe, types=types)
-    crops = {name: _crops(part, recipe, partial(count_steps, tell, f"reading {name}")) for name, part in parts.items()}
+    steps = {name: partial(count_steps, tell, f"reading {name}") for name in parts}
+    crops = {name: crops_of_cells(part, recipe, steps[name]) for name, part in parts.items()}
     _check_any(crops["train"], recipe, out)
     network = train_network(
         _by_answer(crops["train"]) if recipe.question else crops["train"],
@@ -134,7 +135,7 @@ def train_cells(
     return Trained(path, read_card(path), tuple(faults))
 
 
-def _types_of(records: Sequence[CellRecord]) -> tuple[str, ...]:
+def types_of(records: Sequence[CellRecord]) -> tuple[str, ...]:
     """The types of the labels, without coarser words of theirs for several of them."""
     present = {record.cell_type for record in records}
     coarse = {scheme.codes[code] for scheme in taxonomy.SCHEMES.values() for code in scheme.coarse}
@@ -142,8 +143,8 @@ def _types_of(records: Sequence[CellRecord]) -> tuple[str, ...]:
     return tuple(name for name in taxonomy.TYPES if name in present - vague)
 
 
-def _parts(
-    records: Sequence[CellRecord], recipe: ClassifierRecipe, test: Sequence[Path]
+def divided(
+    records: Sequence[CellRecord], recipe: ClassifierRecipe, test: Sequence[Path] = ()
 ) -> dict[str, list[CellRecord]]:
     """The split; sources that are learned from whole go to `train`, and cells given for testing stay out of it."""
     split_off = [record for record in records if record.source not in recipe.whole]
@@ -171,7 +172,10 @@ def _thinned(records: Sequence[CellRecord], thinned: Mapping[str, Sequence[str]]
             yield record
 
 
-def _crops(records: Sequence[CellRecord], recipe: ClassifierRecipe, step: Callable[[int, int], None]) -> list[Crop]:
+def crops_of_cells(
+    records: Sequence[CellRecord], recipe: ClassifierRecipe, step: Callable[[int, int], None]
+) -> list[Crop]:
+    """The cells at the recipe's scale; those of a type that it has no name for are left out."""
     scales = {record.source: recipe.unstated_mpp for record in records if recipe.unstated_mpp} | dict(recipe.scales)
     allow = question(recipe.question).allowed if recipe.question else None
     return load_crops(
