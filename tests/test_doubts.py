@@ -115,8 +115,11 @@ def test_the_command(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[
     assert "named as their label" in out
     probabilities = [float(row["label_probability"]) for row in rows(tmp_path / "doubts" / "doubts.csv")]
     assert probabilities == sorted(probabilities)
-    (tmp_path / "doubts" / "run.json").unlink()  # as if killed before its end: what was trained is not trained again
+    (tmp_path / "doubts" / "run.json").unlink()  # as if killed before its end
+    checkpoints = [tmp_path / "doubts" / fold / "checkpoint.json" for fold in ("fold-1", "fold-2")]
+    written = [path.stat().st_mtime_ns for path in checkpoints]
     assert run("doubts", "--folds", "2", "-o", str(tmp_path / "doubts")) == 0
+    assert [path.stat().st_mtime_ns for path in checkpoints] == written  # what was trained is not trained again
     assert (tmp_path / "doubts" / "doubts.csv").read_bytes() == first
     assert run("doubts", "--folds", "2", "-o", str(tmp_path / "doubts")) == 1
     capsys.readouterr()
