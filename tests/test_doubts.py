@@ -111,8 +111,9 @@ def test_the_command(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[
         return main()
 
     assert run("doubts", "--folds", "2", "-o", str(tmp_path / "doubts")) == 0
-    first, out = (tmp_path / "doubts" / "doubts.csv").read_bytes(), capsys.readouterr().out
-    assert "named as their label" in out
+    first, out = (tmp_path / "doubts" / "doubts.csv").read_bytes(), capsys.readouterr()
+    assert "named as their label" in out.out
+    assert ("train longer" in out.err) == (float(out.out.split("cells, ")[1].split(" %")[0]) < 50)
     probabilities = [float(row["label_probability"]) for row in rows(tmp_path / "doubts" / "doubts.csv")]
     assert probabilities == sorted(probabilities)
     (tmp_path / "doubts" / "run.json").unlink()  # as if killed before its end

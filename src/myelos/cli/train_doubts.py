@@ -20,6 +20,8 @@ myelos train doubts --data cells -o doubts --mpp 0.1 --epochs 30 --everything
 myelos train doubts --recipe cells-marrow-144 --data mll_bone_marrow_cells --data pbc_dib_cells -o runs/doubts
 """
 
+_KNOWS = 0.5  # share of labels that networks worth asking agree with
+
 Folds = Annotated[int, typer.Option(min=2, max=20, help="Networks that are trained, each without one part.")]
 Everything = Annotated[
     bool, typer.Option("--everything", help="The cells that trainings keep for choosing and testing are named, too.")
@@ -79,4 +81,8 @@ def doubts(
         return
     if found.faults:
         sys.stderr.write(f"{number_of(len(found.faults), 'fault')} listed in {out / 'faults.txt'}\n")
+    if found.agreed < _KNOWS:
+        sys.stderr.write(
+            "the networks know little, and their doubts say little: train longer (--epochs), or on more cells\n"
+        )
     typer.echo(f"{found.cells} cells, {100 * found.agreed:.1f} % named as their label: {found.table}, {found.picture}")

@@ -115,7 +115,8 @@ def extended(
     own = record.mpp or scales.get(record.source)
     if own is None:
         raise UsageError(
-            f"the scale of {record.source} is not known", remedy=f"State its µm/px: [scales] {record.source} = …"
+            f"the scale of {record.source} is not known",
+            remedy=f"Pass --mpp with its µm per pixel, or state it in a recipe: [scales] {record.source} = …",
         )
     if record.box is None:
         even = normalise(_read(record.path), appearance or CELL_APPEARANCE)
