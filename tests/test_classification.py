@@ -554,8 +554,10 @@ def test_cells_that_cannot_be_read_have_no_crop(tmp_path: Path) -> None:
     broken.write_bytes(b"no image")
     records = [CellRecord(path=path, cell_type="lymphocyte", code="LY", source="s", mpp=0.1) for path in (broken, good)]
     told: list[tuple[int, int]] = []
-    crops, kept = crops_of(records, to_mpp=0.2, side=48, progress=lambda *step: told.append(step))
+    crops, kept, aside = crops_of(records, to_mpp=0.2, side=48, progress=lambda *step: told.append(step))
     assert ([crop.shape for crop in crops], kept, told) == ([(48, 48, 3)], [1], [(1, 2), (2, 2)])
+    assert [row["file"] for row in aside] == ["broken.png"]
+    assert "broken.png" in aside[0]["reason"]
 
 
 def test_what_is_never_adopted_is_not_reported_as_looked_for() -> None:

@@ -16,7 +16,7 @@ from cell_sets import cell, save
 from myelos.datasets.images import find_images
 from myelos.datasets.overlapping import OVERLAPS
 from myelos.errors import UsageError
-from myelos.protocols import matek
+from myelos.protocols import matek, matek_time
 from myelos.protocols.matek_report import _not_run
 from myelos.protocols.matek_time import expected, in_words
 
@@ -73,7 +73,8 @@ def test_it_is_told_beforehand_and_goes_on_in_the_middle_of_a_training(
 
     told: list[str] = []
     whole = matek.crossval([blood], tmp_path / "whole", settings=settings, announce=told.append)
-    assert told == ["21 cells of 3 types; 3 of 3 models to go: about 1 minute."]
+    assert len(told) == 1  # how many minutes, hangs on what else the machine does
+    assert told[0].startswith("21 cells of 3 types; 3 of 3 models to go: about ")
     with pytest.raises(KilledError):
         matek.crossval([blood], tmp_path / "killed", settings=settings, progress=kill)
     seen: list[int] = []
@@ -91,7 +92,18 @@ def test_it_is_told_beforehand_and_goes_on_in_the_middle_of_a_training(
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_what_has_answers_takes_no_time_and_longer_trainings_take_longer(blood: Path, tmp_path: Path) -> None:
+def test_what_has_answers_takes_no_time_and_longer_trainings_take_longer(
+    blood: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step is measured once for both: a busy machine could slow one measurement and not the other."""
+    measured, rates = matek_time._seconds, []
+
+    def once(*arguments: Any) -> tuple[float, float]:
+        if not rates:
+            rates.append(measured(*arguments))
+        return rates[0]
+
+    monkeypatch.setattr(matek_time, "_seconds", once)
     settings = small(models=("sequential",))
     study = matek.divided([blood], settings)
     jobs = [("sequential", one) for one in matek.rounds(study, settings)]
