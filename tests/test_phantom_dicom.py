@@ -33,8 +33,6 @@ from myelos.slides.info import describe
 from myelos.slides.tiled import encode_tiles
 from myelos.slides.write import Rows
 
-pytest.importorskip("pydicom", reason="pydicom is not installed: pip install 'myelos[dicom]'")
-
 FEW = {"lymphocyte": 3.0, "orthochromatic_erythroblast": 2.0, "smudge_cell": 0.3}
 SMALL = GlassSettings(2600, 2100, mpp=0.8, seed=3, composition=FEW, pool_per_type=1)
 STUDY = Study("test", "slide-1", "Synthetic marrow smear", "phantom")
@@ -79,7 +77,8 @@ def test_workers_and_forms_change_nothing(folder: Path, tmp_path: Path) -> None:
 
 
 def test_openslide_and_wsidicom_read_it(folder: Path) -> None:
-    wsidicom = pytest.importorskip("wsidicom")
+    import wsidicom
+
     with open_slide(folder / "section-again.tif") as slide:
         pixels = [slide.read_level(n, 0, 0, level.width, level.height) for n, level in enumerate(slide.levels)]
     with open_slide(folder / "section") as slide:
@@ -144,8 +143,8 @@ def missing(dataset: object, lists: object) -> list[str]:
 def test_nothing_that_the_standard_demands_is_missing(folder: Path, name: str) -> None:
     """By the lists of attributes that highdicom takes from the standard."""
     import pydicom
+    from highdicom import _standard_utils as lists
 
-    lists = pytest.importorskip("highdicom._standard_utils")
     dataset = pydicom.dcmread(folder / "glass" / f"{name}.dcm")
     assert missing(dataset, lists) == []
     del dataset.SOPInstanceUID
@@ -173,7 +172,8 @@ def boxes_of(truth: Path) -> dict[int, tuple[tuple[float, ...], str]]:
 @pytest.mark.parametrize("name", ["glass", "section"])
 def test_annotations_are_the_truth_of_the_slide(folder: Path, name: str) -> None:
     """Read back by highdicom: boxes, regions, codes and identifiers; and the tables say the same."""
-    ann = pytest.importorskip("highdicom").ann
+    from highdicom import ann
+
     truth = boxes_of(folder / f"{name}.truth")
     rows = tables.read_table(folder / f"{name}.truth", "regions").to_pylist()
     regions = {row["region"]: row["polygon"] for row in rows if row["kind"] == "region_of_interest"}

@@ -58,12 +58,7 @@ def train_classifier(
     ResultError for a finished `out`.
     """
     recipe = recipe or ClassifierRecipe()
-    if threads is not None:
-        torch.set_num_threads(worker_threads(threads))
-    prepare_training(out, overwrite=overwrite)
-    tell = progress or (lambda _stage, _values: None)
-    records, faults = read_cell_sets(data, check=check, progress=lambda *step: count_steps(tell, *step))
-    list_faults(out, faults)
+    records, faults = begun(data, out, check=check, threads=threads, overwrite=overwrite, progress=progress)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
     parts = divided(records, recipe, test)
@@ -78,6 +73,22 @@ def train_classifier(
         device=device,
         progress=progress,
     )
+
+
+def begun(
+    data: Sequence[Path], out: Path, *, check: bool, threads: int | None, overwrite: bool, progress: Progress | None
+) -> tuple[list[CellRecord], list[Fault]]:
+    """The cells to learn from and the faults of their images and labels, listed in `out`, which is made ready.
+
+    The parameters, and what is raised: see `train_classifier`.
+    """
+    if threads is not None:
+        torch.set_num_threads(worker_threads(threads))
+    prepare_training(out, overwrite=overwrite)
+    tell = progress or (lambda _stage, _values: None)
+    records, faults = read_cell_sets(data, check=check, progress=lambda *step: count_steps(tell, *step))
+    list_faults(out, faults)
+    return records, faults
 
 
 def train_cells(

@@ -16,23 +16,19 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from myelos import __version__
-from myelos.datasets.cell_sets import read_cell_sets
 from myelos.datasets.cell_splits import cell_folds
 from myelos.datasets.records import Fault
-from myelos.detection.run import worker_threads
 from myelos.errors import UsageError
 from myelos.metrics.selective import fit_temperature, softmax
 from myelos.tables import write_bytes, write_run
-from myelos.training.card import list_faults
 from myelos.training.cell_loop import train_network
 from myelos.training.cell_model import view_logits
 from myelos.training.cell_recipe import ClassifierRecipe
-from myelos.training.checkpoints import earlier_weights, prepare_training
-from myelos.training.classifier import crops_of_cells, divided, types_of
+from myelos.training.checkpoints import earlier_weights
+from myelos.training.classifier import begun, crops_of_cells, divided, types_of
 from myelos.training.crops import Crop, plain
 from myelos.training.trained import Progress, count_steps
 
@@ -104,12 +100,8 @@ def find_doubts(
     settings, recipe = settings or DoubtSettings(), recipe or ClassifierRecipe()
     if recipe.question:
         raise UsageError(f"{recipe.name} asks {recipe.question}", remedy="Choose a recipe that names types")
-    if threads is not None:
-        torch.set_num_threads(worker_threads(threads))
-    prepare_training(out, overwrite=overwrite)
     tell = progress or (lambda _stage, _values: None)
-    records, faults = read_cell_sets(data, check=check, progress=lambda *step: count_steps(tell, *step))
-    list_faults(out, faults)
+    records, faults = begun(data, out, check=check, threads=threads, overwrite=overwrite, progress=progress)
     parts = divided(records, recipe)
     train = [*parts["train"], *parts["choose"], *parts["test"]] if settings.everything else parts["train"]
     recipe = replace(recipe, types=recipe.types or types_of(train))
