@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="training needs myelos[train]")
-from myelos.classification.gate import GateSettings, gate_from, gate_of, heard
+from myelos.classification.gate import GateSettings, add_gate, gate_from, gate_of, heard
 from myelos.models import load_classifier
 from myelos.models.classify import ModuleClassifier
 from myelos.models.files import beside, read_card, tensors
 from myelos.smears.second_opinion import from_field, with_second_opinion
-from tiny_classifier import MPP, TYPES, cells, written
+from tiny_classifier import MPP, SIDE, TYPES, cells, drawn, written
 
 SETTINGS = GateSettings(kept=0.95)
 
@@ -100,3 +100,23 @@ def test_a_new_gate_takes_the_place_of_the_old(model: Path, tmp_path: Path) -> N
     assert beside(path)["means"].shape == (1, 32)
     assert old["means"].shape == (3, 32)
     assert beside(path)["whitening"].nbytes == 32 * 32 * 4
+
+
+def test_torn_images_are_set_aside_with_their_reason(model: Path, tmp_path: Path, monkeypatch) -> None:
+    path, rng = tmp_path / "tiny.safetensors", np.random.default_rng(4)
+    for suffix in (".safetensors", ".onnx"):
+        path.with_suffix(suffix).write_bytes(model.with_suffix(suffix).read_bytes())
+    for kind, name in enumerate(TYPES):
+        (tmp_path / "cells" / name).mkdir(parents=True)
+        for index in range(40):
+            shadows = cv2.resize(rng.uniform(0, 70, (5, 5)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+            image = np.clip(drawn(kind, rng) - shadows[..., None], 0, 255).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "cells" / name / f"{index}.png"), image[..., ::-1])
+    torn = {f"torn{number}.png" for number in range(10)}
+    for name in torn:
+        (tmp_path / "cells" / TYPES[0] / name).write_bytes(name.encode())
+    monkeypatch.setattr("myelos.classification.gate.GateSettings", lambda: replace(SETTINGS, least=1))
+    card, aside = add_gate(path, [tmp_path / "cells"], mpp=MPP)
+    assert {row["file"] for row in aside} == torn
+    assert all("cannot be read" in row["reason"] for row in aside)
+    assert 0 < card.unlike["fitted"] < 120
