@@ -9,20 +9,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import nn
 
 from myelos.cli import main
 from myelos.errors import ModelError
 from myelos.models import load_classifier
 from myelos.models.files import read_card, rewrite_card, sha256, tensors
-
-pytest.importorskip("torch", reason="training needs myelos[train]")
-import onnx
-import torch
-from onnx import numpy_helper
-from torch import nn
-
 from myelos.networks.rounding import Shape, rounded, shape_of
 from myelos.training.eight_bit import EightBitSettings, add_eight_bits, compared
 from tiny_classifier import CARD, SIDE, TYPES, cells, drawn, written

@@ -13,7 +13,6 @@ from myelos.datasets.cells import CellRecord
 if TYPE_CHECKING:
     from types import ModuleType
 
-pytest.importorskip("torch")
 ROOT = Path(__file__).parent.parent
 TYPES = ("blast", "promyelocyte", "segmented_neutrophil", "eosinophil", "not_identifiable")
 

@@ -76,7 +76,7 @@ def _scene(seed: int, images: int = 60) -> tuple[list, list]:
 
 def _coco(truth: list, predictions: list, name: str) -> tuple[float, float]:
     """AP at 0.5 and its mean over 0.5 to 0.95 for one type by pycocotools, without its limit of 100 an image."""
-    mask = pytest.importorskip("pycocotools.cocoeval")
+    from pycocotools import cocoeval as mask
     from pycocotools.coco import COCO
 
     objects = [
@@ -198,7 +198,8 @@ def _namings(seed: int) -> tuple[list[str], list[str]]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_naming_equals_scikit_learn(seed: int) -> None:
-    sklearn = pytest.importorskip("sklearn.metrics")
+    from sklearn import metrics as sklearn
+
     truth, said = _namings(seed)
     ours = classification.evaluate(truth, said)
     expected = sklearn.classification_report(truth, said, output_dict=True)

@@ -7,15 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
-torch = pytest.importorskip("torch", reason="needs myelos[train]")
-
-from safetensors.torch import save_file  # noqa: E402
-
-from myelos.errors import ModelError  # noqa: E402
-from myelos.networks.backbones import Backbone, load_pretrained  # noqa: E402
-from myelos.networks.cascade import CascadeRCNN, CascadeSettings, Truth  # noqa: E402
-from myelos.networks.matching import match, sample, soft_weights  # noqa: E402
+from myelos.errors import ModelError
+from myelos.networks.backbones import Backbone, load_pretrained
+from myelos.networks.cascade import CascadeRCNN, CascadeSettings, Truth
+from myelos.networks.matching import match, sample, soft_weights
 
 SMALL = CascadeSettings(channels=16, head_width=32, regions=16)
 

@@ -96,7 +96,6 @@ def test_most_real_cells_have_two_stains(data: Path) -> None:
 
 
 def test_published_augmentation_keeps_the_cell_and_varies_it() -> None:
-    pytest.importorskip("torch")
     from myelos.training.crops import Crop, CropSettings, draw, published
 
     assert CropSettings().stain == 0
