@@ -162,7 +162,7 @@ def test_pretrained_weights_are_refused_where_they_do_not_fit(tmp_path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match="does not fit"):
         load_pretrained(Backbone("resnet50", pyramid=True, width=16), tmp_path / "w.safetensors")
-    with pytest.raises(ModelError, match="safetensors only"):
+    with pytest.raises(ModelError, match="not opened"):
         load_pretrained(Backbone("resnet50", pyramid=True, width=16), tmp_path / "w.pth")
 
 

@@ -24,6 +24,8 @@ myelos train classifier --question blast-character --data mll_bone_marrow_cells 
 
 myelos train classifier --one-type basophil --data pbc_dib_cells -o basophils
 
+myelos train classifier --data cells --backbone timm:resnet18 --pretrained resnet18.safetensors --rate 5e-4 -o model
+
 myelos train classifier --recipe cells-blood --data pbc_dib_cells --data chula_wbc_fields -o runs/cells-blood
 """
 
@@ -48,6 +50,10 @@ Test = Annotated[
 Backbone = Annotated[str | None, typer.Option(help="residual (the default), resnext50, sequential, or timm:NAME.")]
 Epochs = Annotated[float | None, typer.Option(help="How often each cell is drawn.")]
 Start = Annotated[str | None, typer.Option(help="An earlier classifier to begin with.")]
+Pretrained = Annotated[
+    Path | None,
+    typer.Option(help="Weights of timm or torchvision for the backbone to begin with, .safetensors."),
+]
 Given = Annotated[Path, typer.Argument(help="A classifier's .safetensors file; its weights stay as they are.")]
 Teacher = Annotated[
     list[str] | None,
@@ -73,6 +79,7 @@ def classifier(
     rate: train.Rate = None,
     seed: train.Seed = None,
     start: Start = None,
+    pretrained: Pretrained = None,
     teacher: Teacher = None,
     check_images: common.CheckImages = True,
     threads: common.Threads = None,
@@ -102,6 +109,7 @@ def classifier(
             out,
             recipe=settings,
             start=start,
+            pretrained=pretrained,
             teachers=teacher or (),
             test=test or (),
             check=check_images,

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import resnet50, resnet101
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 
 from myelos.errors import ModelError
+from myelos.networks.pretrained import read_weights
 
 LIGHT_WIDTHS = (32, 64, 128, 192)
 Body = tuple[nn.Module, Sequence[int]]  # (B, 3, H, W) → maps of strides 8, 16 and 32; and their widths
@@ -102,14 +102,8 @@ def load_pretrained(backbone: Backbone, path: Path) -> int:
 
     Returns the number of tensors taken; raises ModelError where none or only part of the convolutions fit.
     """
-    if path.suffix != ".safetensors":
-        raise ModelError(
-            f"{path.name} is not read",
-            why="pretrained weights are taken from safetensors only, because other files can run code when opened",
-            remedy="Convert it with safetensors.torch.save_file(state_dict, path)",
-        )
     own = backbone.body.state_dict()
-    found = {key: value for key, value in load_file(path).items() if key in own and own[key].shape == value.shape}
+    found = {key: value for key, value in read_weights(path).items() if key in own and own[key].shape == value.shape}
     missing = [key for key in own if key not in found and key.endswith("weight")]
     if missing:
         raise ModelError(

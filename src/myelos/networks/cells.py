@@ -7,6 +7,7 @@ network that the paper compares with.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,25 +15,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from myelos.errors import MissingDependencyError, ModelError
+from myelos.errors import ModelError
+from myelos.networks.pretrained import timm_network
 
-GREY = 0.5 * 255  # inputs are centred on mid grey and scaled to about unit spread
-SPREAD = 0.25 * 255
+GREY = (127.5, 127.5, 127.5)  # inputs are centred on mid grey and scaled to about unit spread
+SPREAD = (63.75, 63.75, 63.75)
 
 
 @dataclass(frozen=True, slots=True)
 class CellNetworkSettings:
     """backbone: one of `BACKBONES`, or `timm:NAME`. widths, depths: channels and blocks of the four stages of
-    `residual`. dropout: before the last layer."""
+    `residual`. dropout: before the last layer. centre, spread: of the red, green and blue that the backbone is used to,
+    0 to 255."""
 
     backbone: str = "residual"
     widths: tuple[int, int, int, int] = (48, 96, 192, 288)
     depths: tuple[int, int, int, int] = (2, 2, 2, 2)
     dropout: float = 0.2
+    centre: tuple[float, float, float] = GREY
+    spread: tuple[float, float, float] = SPREAD
 
 
 class CellNetwork(nn.Module):
     """(N, 3, S, S) RGB, 0 to 255 → (N, types) logits. `features` gives (N, C) before the last layer."""
+
+    centre: Tensor
+    spread: Tensor
 
     def __init__(self, types: int, settings: CellNetworkSettings | None = None) -> None:
         super().__init__()
@@ -40,10 +48,13 @@ class CellNetwork(nn.Module):
         self.trunk, channels = _trunk(self.settings)
         self.dropout = nn.Dropout(self.settings.dropout)
         self.head = nn.Linear(channels, types)
+        for name in ("centre", "spread"):
+            colour = torch.tensor(getattr(self.settings, name)).view(1, 3, 1, 1)
+            self.register_buffer(name, colour, persistent=False)  # a setting, not a weight
 
     def maps(self, pixels: Tensor) -> Tensor:
         """(N, C, h, w): the last feature maps, which Grad-CAM weighs."""
-        return self.trunk((pixels - GREY) / SPREAD)
+        return self.trunk((pixels - self.centre) / self.spread)
 
     def features(self, pixels: Tensor) -> Tensor:
         return self.maps(pixels).mean(dim=(2, 3))
@@ -94,7 +105,8 @@ def _resnext50(_settings: CellNetworkSettings) -> tuple[nn.Module, int]:
     from torchvision.models import resnext50_32x4d
 
     whole = resnext50_32x4d(weights=None)
-    return nn.Sequential(*list(whole.children())[:-2]), int(whole.fc.in_features)
+    layers = OrderedDict(list(whole.named_children())[:-2])  # the names of torchvision's files of weights
+    return nn.Sequential(layers), int(whole.fc.in_features)
 
 
 def _sequential(_settings: CellNetworkSettings) -> tuple[nn.Module, int]:
@@ -118,10 +130,6 @@ def _trunk(settings: CellNetworkSettings) -> tuple[nn.Module, int]:
         raise ModelError(
             f"there is no backbone {settings.backbone!r}", remedy=f"Choose {', '.join(BACKBONES)}, or timm:NAME"
         )
-    try:
-        import timm
-    except ImportError as error:
-        raise MissingDependencyError("backbones of timm need timm", remedy="pip install timm") from error
-    trunk = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+    trunk = timm_network(name, global_pool="")
     channels: Any = trunk.num_features
     return trunk, int(channels)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from myelos.errors import MissingDependencyError, ModelError
 from myelos.networks.cells import CellNetwork
+from myelos.networks.pretrained import colours, fill, input_side, timm_network
 
 
 def as_pixels(crops: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Tensor:
@@ -53,23 +53,13 @@ class TimmEncoder:
     """
 
     def __init__(self, name: str, weights: Path, *, device: str = "cpu", batch: int = 32) -> None:
-        try:
-            import timm
-        except ImportError as error:
-            raise MissingDependencyError("backbones of timm need timm", remedy="pip install timm") from error
-        if not timm.is_model(name):
-            near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:6])
-            raise ModelError(f"timm has no backbone {name!r}", remedy=f"Near it are: {near}" if near else "")
-        self.network = timm.create_model(name, pretrained=False, num_classes=0)
-        _fill(self.network, weights)
+        self.network = timm_network(name)
+        fill(self.network, weights)
         self.network.to(device).eval()
         length: Any = self.network.num_features
-        config = timm.data.resolve_model_data_config(self.network)
         self.device, self.batch = device, batch
-        self.side, self.length = int(config["input_size"][-1]), int(length)
-        self._mean, self._spread = (
-            255 * torch.tensor(config[key], dtype=torch.float32).view(1, 3, 1, 1) for key in ("mean", "std")
-        )
+        self.side, self.length = input_side(self.network), int(length)
+        self._mean, self._spread = (torch.tensor(colour).view(1, 3, 1, 1) for colour in colours(self.network))
 
     def __call__(self, crops: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows = []
@@ -79,24 +69,3 @@ class TimmEncoder:
                 rows.append(self.network(pixels.to(self.device)).float().cpu().numpy())
         features = np.concatenate(rows) if rows else np.zeros((0, self.length), np.float32)
         return features, np.zeros((len(crops), 0), np.float32)
-
-
-def _fill(network: nn.Module, weights: Path) -> None:
-    """Load a safetensors file; a head of its own may be left over, nothing may be missing."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if weights.suffix != ".safetensors":
-        raise ModelError(
-            f"{weights.name} is not opened",
-            why="only safetensors are: other files can run code when they are read",
-            remedy="Convert it where you trust it: safetensors.torch.save_file(state_dict, 'NAME.safetensors')",
-        )
-    try:
-        missing = network.load_state_dict(load_file(weights), strict=False).missing_keys
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{weights} does not fit", why=str(error).splitlines()[0]) from error
-    if missing:
-        raise ModelError(
-            f"{weights.name} does not fit", why=f"{len(missing)} tensors are missing, such as {missing[0]}"
-        )

@@ -23,6 +23,7 @@ def cell_card_text(card: ModelCard, remarks: str = "") -> str:
         "## Trained on",
         "",
         *(_source_line(row) for row in card.data),
+        *_begun_line(card.training),
         "",
         f"## Held-out cells, in the classes of {card.scheme}",
         "",
@@ -53,6 +54,7 @@ def question_card_text(card: ModelCard, remarks: str = "") -> str:
         "## Trained on",
         "",
         *(_source_line(row) for row in card.data),
+        *_begun_line(card.training),
         "",
         "## Held-out cells",
         "",
@@ -84,6 +86,12 @@ def _with_interval(figures: Mapping[str, Any], key: str) -> str:
 def _source_line(row: Mapping[str, Any]) -> str:
     cells = ", ".join(f"{number} {label}" for label, number in row["cells"].items())
     return f"- {row['source']}: {cells}." + (f" {row['credit']}" if row["credit"] else "")
+
+
+def _begun_line(training: Mapping[str, Any]) -> list[str]:
+    """What the network knew before: weights of others have seen images that this card does not count."""
+    begun = training.get("begun_with")
+    return ["", f"Begun with the weights of {begun['file']} (SHA-256 {begun['sha256'][:16]}…)."] if begun else []
 
 
 def _figure_line(source: str, figures: Mapping[str, Any]) -> str:

@@ -37,8 +37,13 @@ def judged(
     parts: Mapping[str, Sequence[CellRecord]],
     crops: Mapping[str, Sequence[Crop]],
     recipe: ClassifierRecipe,
+    *,
+    begun_with: Mapping[str, str],
 ) -> ModelCard:
-    """The card: temperature and threshold from `choose`, figures by source from `test`."""
+    """The card: temperature and threshold from `choose`, figures by source from `test`.
+
+    begun_with: file and hash of the weights that the training began with; empty for chance.
+    """
     in_half_precision(network)
     logits = {name: view_logits(network, crops[name], recipe) for name in ("choose", "test")}
     allowed = np.stack([crop.allowed for crop in crops["choose"]]) if crops["choose"] else np.zeros((0, 1), bool)
@@ -50,7 +55,7 @@ def judged(
         right = allowed[np.arange(len(chosen)), chosen.argmax(axis=1)] if len(chosen) else np.zeros(0, bool)
         threshold = choose_threshold(chosen.max(axis=1), right, risk=recipe.risk) if len(chosen) else 0.0
     probabilities = softmax(logits["test"], temperature).mean(axis=1).astype(np.float32)
-    return _card(recipe, parts, crops, temperature, threshold, probabilities)
+    return _card(recipe, parts, crops, temperature, threshold, probabilities, begun_with)
 
 
 def _card(
@@ -60,6 +65,7 @@ def _card(
     temperature: float,
     threshold: float,
     probabilities: NDArray[np.float32],
+    begun_with: Mapping[str, str],
 ) -> ModelCard:
     metrics = {}
     for source in sorted({crop.source for crop in crops["test"]}):
@@ -78,7 +84,7 @@ def _card(
         threshold=threshold,
         normalisation={"flat_field": False, "white_point": True},
         data=tuple(_sources(parts["train"], recipe)),
-        training=_plain(recipe.training) | {"split_seed": recipe.split_seed},
+        training=_plain(recipe.training) | {"split_seed": recipe.split_seed, "begun_with": dict(begun_with)},
         metrics=metrics,
         text="",
         synthetic_only=recipe.synthetic,

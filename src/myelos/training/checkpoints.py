@@ -7,6 +7,8 @@ Settings and data must be the same (`fingerprint`); otherwise it starts anew whe
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from myelos.errors import ResultError
-from myelos.models.files import find, tensors
+from myelos.errors import ResultError, UsageError
+from myelos.models.files import find, sha256, tensors
+from myelos.networks.cells import CellNetwork, CellNetworkSettings
+from myelos.networks.pretrained import colours, fill
 from myelos.tables import RUN_FILE, prepare, write_bytes, write_json
 from myelos.training.fingerprint import differences
 
@@ -60,6 +64,42 @@ def check_same(folder: Path, fingerprint: dict[str, Any], *, anew: bool) -> None
 def earlier_weights(model: str | Path | None) -> dict[str, Tensor] | None:
     """The weights of an earlier model, by its name or file, to begin a training with."""
     return {name: torch.from_numpy(value) for name, value in tensors(find(model)).items()} if model else None
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a training of a classifier begins with. network: its settings, with the colours that the weights are used
+    to. weights: of the whole network or a part of it; None for chance. said: file and hash, for the card."""
+
+    network: CellNetworkSettings
+    weights: dict[str, Tensor] | None = None
+    said: Mapping[str, str] = field(default_factory=dict)
+
+
+def beginning(network: CellNetworkSettings, start: str | Path | None, pretrained: Path | None) -> Beginning:
+    """An earlier classifier, a backbone's weights from a file of timm or torchvision, or chance where both are None.
+
+    Raises UsageError where both are given or the backbone is our own, and ModelError where a file does not fit.
+    """
+    if start and pretrained:
+        raise UsageError("a training begins with --start or with --pretrained", remedy="Leave one of them out")
+    if start:
+        path = find(start)
+        return Beginning(network, earlier_weights(path), {"file": path.name, "sha256": sha256(path)})
+    if not pretrained:
+        return Beginning(network)
+    if network.backbone != "resnext50" and not network.backbone.startswith("timm:"):
+        raise UsageError(
+            f"there are no pretrained weights for the backbone {network.backbone!r}",
+            why="it is our own network",
+            remedy="Choose --backbone resnext50 or timm:NAME, or begin with an earlier classifier: --start",
+        )
+    trunk = CellNetwork(1, network).trunk
+    fill(trunk, pretrained)
+    centre, spread = colours(trunk)
+    weights = {f"trunk.{name}": value for name, value in trunk.state_dict().items()}
+    said = {"file": pretrained.name, "sha256": sha256(pretrained)}
+    return Beginning(replace(network, centre=centre, spread=spread), weights, said)
 
 
 def save_checkpoint(

@@ -28,7 +28,7 @@ from myelos.training.card import draw_curve, list_faults
 from myelos.training.cell_loop import train_network
 from myelos.training.cell_model import add_gate_of, judged, write_classifier
 from myelos.training.cell_recipe import ClassifierRecipe
-from myelos.training.checkpoints import earlier_weights, prepare_training
+from myelos.training.checkpoints import Beginning, beginning, prepare_training
 from myelos.training.crops import Crop, load_crops
 from myelos.training.distillation import load_teachers
 from myelos.training.eight_bit import add_eight_bits_of
@@ -41,6 +41,7 @@ def train_classifier(
     *,
     recipe: ClassifierRecipe | None = None,
     start: str | Path | None = None,
+    pretrained: Path | None = None,
     teachers: Sequence[str | Path] = (),
     test: Sequence[Path] = (),
     check: bool = True,
@@ -51,13 +52,16 @@ def train_classifier(
 ) -> Trained:
     """Train a classifier and write `<out>/<name>.safetensors`, `.onnx`, `.int8.onnx`, curves and `run.json`.
 
-    start: an earlier classifier to begin with. teachers: earlier classifiers whose answers are learned beside the
+    start: an earlier classifier to begin with. pretrained: weights of timm or torchvision for the backbone to begin
+    with, a safetensors file. teachers: earlier classifiers whose answers are learned beside the
     labels (`training.distillation`). test: folders kept out of everything but the quoted figures. check: set
     damaged images aside and report images under two labels before anything is learned.
     A killed training goes on when the same command is given again. Raises LabelError where nothing can be learned,
     ResultError for a finished `out`.
     """
     recipe = recipe or ClassifierRecipe()
+    first = beginning(recipe.training.network, start, pretrained)
+    recipe = replace(recipe, training=replace(recipe.training, network=first.network))
     records, faults = begun(data, out, check=check, threads=threads, overwrite=overwrite, progress=progress)
     if progress:
         progress("labels", {"images": len(records), "faults": len(faults)})
@@ -66,7 +70,7 @@ def train_classifier(
         parts,
         out,
         recipe=recipe,
-        start=start,
+        first=first,
         teachers=teachers,
         faults=faults,
         anew=overwrite,
@@ -96,7 +100,7 @@ def train_cells(
     out: Path,
     *,
     recipe: ClassifierRecipe,
-    start: str | Path | None = None,
+    first: Beginning,
     teachers: Sequence[str | Path] = (),
     faults: Sequence[Fault] = (),
     anew: bool = False,
@@ -105,7 +109,8 @@ def train_cells(
 ) -> Trained:
     """`train_classifier` on a split made elsewhere: records for `train`, `choose` and `test`.
 
-    anew, device: see `cell_loop.train_network`.
+    first: what it begins with, whose settings of the network are the recipe's. anew, device: see
+    `cell_loop.train_network`.
     """
     tell = progress or (lambda _stage, _values: None)
     types = ANSWERS if recipe.question else recipe.types or types_of(parts["train"])
@@ -119,14 +124,14 @@ def train_cells(
         side=recipe.side,
         settings=recipe.training,
         out=out,
-        start=earlier_weights(start),
+        start=first.weights,
         teachers=load_teachers(teachers, types=recipe.types, mpp=recipe.mpp, side=recipe.side),
         anew=anew,
         device=device,
         report=lambda values: tell("training", values),
     )
     draw_curve(out / "curve.csv", out / "curve.png")
-    card = judged(network, parts, crops, recipe)
+    card = judged(network, parts, crops, recipe, begun_with=first.said)
     path = write_classifier(network, card, out)
     add_eight_bits_of(path, crops, progress=partial(count_steps, tell))
     card = add_gate_of(path, crops)
