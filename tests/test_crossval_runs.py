@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 from cell_sets import cell, save
+from myelos.cli import main
 from myelos.datasets.images import find_images
 from myelos.datasets.overlapping import OVERLAPS
 from myelos.errors import UsageError
-from myelos.protocols import matek, matek_time
+from myelos.protocols import matek, matek_models, matek_time
 from myelos.protocols.matek_report import _not_run
 from myelos.protocols.matek_time import expected, in_words
 
@@ -42,6 +48,18 @@ def small(**changes: Any) -> matek.Preset:
     return replace(preset, **changes)
 
 
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a command that is refused says, in one line."""
+
+    def ask(*command: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["myelos", *command])
+        assert main() == 2
+        return " ".join(capsys.readouterr().err.split())
+
+    return ask
+
+
 def silent(_stage: str, _done: int, _total: int) -> None:
     pass
 
@@ -51,6 +69,34 @@ def test_it_runs_on_the_blood_of_munich(blood: Path, tmp_path: Path) -> None:
     assert result["types"] == {"segmented_neutrophil": 7, "lymphocyte": 7, "myeloblast": 7}
     assert result["models"]["handcrafted"]["accuracy"][0] > 0.5
     assert "| myeloblast | 7 |" in (tmp_path / "out" / "crossval.md").read_text()
+
+
+def test_networks_begin_with_weights_of_others(blood: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, path = "timm:test_resnet", tmp_path / "given.safetensors"
+    given = timm.create_model("test_resnet", pretrained=False).state_dict()
+    save_file(given, path)
+    settings = small(models=(model,), images=16, pretrained={model: str(path)})
+    train, begun = matek_models.train_network, []
+
+    def watched(*crops: Any, **options: Any) -> Any:
+        begun.append(options["start"])
+        return train(*crops, **options)
+
+    monkeypatch.setattr(matek_models, "train_network", watched)
+    matek.crossval([blood], tmp_path / "out", settings=settings)
+    assert len(begun) == settings.folds
+    assert all(torch.equal(start["trunk.conv1.0.weight"], given["conv1.0.weight"]) for start in begun)
+    assert f"{model} began with the weights of given.safetensors." in (tmp_path / "out" / "crossval.md").read_text()
+
+
+def test_weights_of_no_network_of_the_run_are_refused(blood: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    command = ["crossval", "matek", "--data", str(blood), "-o", str(tmp_path / "out"), "--models", "sequential"]
+    (tmp_path / "given.safetensors").write_bytes(b"")
+    given = tmp_path / "given.safetensors"
+    assert "no network of this run" in refused(*command, "--pretrained", f"timm:resnet18={given}")
+    assert "it names no file" in refused(*command, "--pretrained", str(given))
+    assert "does not exist" in refused(*command, "--pretrained", f"sequential={given}x")
+    assert "our own network" in refused(*command, "--pretrained", f"sequential={given}")
 
 
 def test_it_is_told_beforehand_and_goes_on_in_the_middle_of_a_training(

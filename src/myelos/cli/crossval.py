@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from myelos.cli import common
+from myelos.errors import UsageError
 
 EPILOG = """Example:
 
@@ -21,6 +22,14 @@ Preset = Annotated[str, typer.Option(help="two-cores (up to 90 minutes), paper (
 Models = Annotated[
     str | None,
     typer.Option(help="In place of the preset's: resnext50, sequential, residual, timm:NAME, handcrafted; commas."),
+]
+Pretrained = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODEL=FILE",
+        help="Weights of timm or torchvision that a network begins with: timm:resnet18=resnet18.safetensors. "
+        "May be repeated.",
+    ),
 ]
 Scheme = Annotated[str | None, typer.Option(help="Label scheme of the codes, where they do not tell.")]
 External = Annotated[
@@ -56,6 +65,7 @@ def matek(
     out: common.Out,
     preset: Preset = "two-cores",
     models: Models = None,
+    pretrained: Pretrained = None,
     scheme: Scheme = None,
     external: External = None,
     overlaps: Overlaps = None,
@@ -81,6 +91,7 @@ def matek(
     settings = protocol.preset(preset)
     given: dict[str, Any] = {
         "models": tuple(models.split(",")) if models else None,
+        "pretrained": dict(_weights(given) for given in pretrained or ()),
         "batch": batch,
         "rate": rate,
         "seed": seed,
@@ -110,3 +121,14 @@ def matek(
     else:
         typer.echo(str(out / "crossval.md"))
     return 3 if result["set_aside"] else 0
+
+
+def _weights(given: str) -> tuple[str, str]:
+    """Model and file of `MODEL=FILE`."""
+    model, equals, path = given.partition("=")
+    if not equals or not Path(path).is_file():
+        raise UsageError(
+            f"--pretrained {given}: " + (f"{path} does not exist" if equals else "it names no file"),
+            remedy="Write MODEL=FILE, such as timm:resnet18=resnet18.safetensors",
+        )
+    return model, str(Path(path).resolve())

@@ -12,8 +12,8 @@ import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -47,7 +47,8 @@ class Preset:
     the type that has two outputs. least: units (patients, groups of duplicates) that a type needs to be in the table.
     overlaps: what is done with images that show the same cells, found with SIFT: kept together in one fold, or all but
     one discarded as in the paper, or off.
-    selected: handcrafted features that are kept. The rest are settings of the optimisation.
+    selected: handcrafted features that are kept. pretrained: model → file of weights that its networks begin with. The
+    rest are settings of the optimisation.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Preset:
     least: int = 5
     overlaps: str = "together"
     selected: int = 200
+    pretrained: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
 
 
@@ -131,13 +133,15 @@ def crossval(
 
     external: folders of another laboratory, for Figure 4. device: of the networks, see `cell_loop`. announce: is told
     in a sentence, before anything is trained, how long it will take. Returns what `crossval.json` holds. Raises
-    LabelError where the data cannot be divided, ResultError where `out` is finished or holds the answers of other
+    LabelError where the data cannot be divided, UsageError or ModelError where given weights fit no model of the run,
+    ResultError where `out` is finished or holds the answers of other
     settings or cells.
     """
     from myelos.protocols import matek_report
-    from myelos.protocols.matek_models import answers
+    from myelos.protocols.matek_models import answers, check_pretrained
 
     tell = progress or (lambda _stage, _done, _total: None)
+    check_pretrained(settings)
     if overwrite and (out / SETTINGS).exists():
         shutil.rmtree(out)
     prepare(out, overwrite=overwrite)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from myelos.datasets.cells import CellRecord
-from myelos.errors import InputError
-from myelos.networks.cells import CellNetwork
+from myelos.errors import InputError, UsageError
+from myelos.networks.cells import CellNetwork, CellNetworkSettings
 from myelos.protocols.matek import (
     EXTERNAL,
     HANDCRAFTED,
@@ -26,6 +26,7 @@ from myelos.protocols.matek import (
     write_answers,
 )
 from myelos.training.cell_loop import CellTrainingSettings, predict_crops, train_network
+from myelos.training.checkpoints import Beginning, beginning
 from myelos.training.crops import Crop, CropSettings, extended, load_crops, plain, published
 
 _CROPS: dict[tuple[int, float, int], list[Crop]] = {}  # of the study at hand: every fold uses the same
@@ -42,12 +43,15 @@ def answers(
     crops = crops_of(study, settings, progress)
     outputs = outputs_of(study, settings)
     folder = out / "checkpoints" / f"{model.replace(':', '-')}.{one.name}"
+    optimisation = training(model, settings, cells=len(one.train), types=len(study.types))
+    first = begun_with(model, settings, optimisation.network)
     network = train_network(
         [labelled(crops[index], outputs) for index in one.train],
         types=len(outputs),
         side=settings.side,
-        settings=training(model, settings, cells=len(one.train), types=len(study.types)),
+        settings=replace(optimisation, network=first.network),
         out=folder,
+        start=first.weights,
         device=device,
         report=lambda values: progress(f"{model}, {one.name}", int(values["step"]), int(values["steps"])),
     )
@@ -59,6 +63,24 @@ def answers(
     found = asked(network, [crops[index] for index in one.test], outputs, study, settings)
     shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def begun_with(model: str, settings: Preset, network: CellNetworkSettings) -> Beginning:
+    """What the networks of a model begin with: chance, or the weights of a given file."""
+    given = settings.pretrained.get(model)
+    return beginning(network, None, Path(given) if given else None)
+
+
+def check_pretrained(settings: Preset) -> None:
+    """Raise UsageError for weights of a model that is not run, and ModelError for a file that does not fit."""
+    for model in settings.pretrained:
+        if model not in settings.models or model == HANDCRAFTED:
+            networks = [name for name in settings.models if name != HANDCRAFTED]
+            raise UsageError(
+                f"weights are given for {model}, which is no network of this run",
+                remedy=f"Its networks are {', '.join(networks)}; --models chooses others",
+            )
+        begun_with(model, settings, CellNetworkSettings(backbone=model))
 
 
 def asked(

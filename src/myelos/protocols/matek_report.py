@@ -149,6 +149,7 @@ def page(result: Mapping[str, Any], settings: Preset) -> str:
         f"Preset `{settings.name}`: {settings.folds} folds, {result['cells']} cells of {len(result['types'])} types, "
         f"crops of {settings.side} × {settings.side} px at {settings.mpp:g} µm/px. " + _drawn(settings),
         "",
+        *[f"{model} began with the weights of {Path(file).name}.\n" for model, file in settings.pretrained.items()],
         *_not_run(settings),
         *_left_out(result),
         *[line for model in settings.models for line in _table(result, model)],
