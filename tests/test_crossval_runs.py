@@ -86,7 +86,7 @@ def test_networks_begin_with_weights_of_others(blood: Path, tmp_path: Path, monk
     matek.crossval([blood], tmp_path / "out", settings=settings)
     assert len(begun) == settings.folds
     assert all(torch.equal(start["trunk.conv1.0.weight"], given["conv1.0.weight"]) for start in begun)
-    assert f"{model} began with the weights of given.safetensors." in (tmp_path / "out" / "crossval.md").read_text()
+    assert f"{model} began with weights of given.safetensors." in (tmp_path / "out" / "crossval.md").read_text()
 
 
 def test_weights_of_no_network_of_the_run_are_refused(blood: Path, tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -69,6 +74,74 @@ def test_resnext_takes_the_file_of_torchvision(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = whole.fc(network.features(raw))
         torch.testing.assert_close(expected, whole(prepared), rtol=1e-3, atol=1e-4)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The Hugging Face hub as far as one file goes: a head with its hash, and the file."""
+
+    body = b""
+
+    def _begin(self) -> bool:
+        if not self.path.endswith("/timm/test_efficientnet.r160_in1k/resolve/main/model.safetensors"):
+            self.send_error(404)
+            return False
+        self.send_response(200)
+        self.send_header("ETag", f'"{hashlib.sha256(self.body).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "a" * 40)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        return True
+
+    def do_HEAD(self) -> None:
+        self._begin()
+
+    def do_GET(self) -> None:
+        if self._begin():
+            self.wfile.write(self.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_the_hub_is_asked_where_that_is_wanted(donor: tuple[torch.nn.Module, Path], tmp_path: Path) -> None:
+    """Against a server of our own: fetched once, then taken from the cache, also when the server is gone."""
+    handler = type("Filled", (Hub,), {"body": donor[1].read_bytes()})
+    script = (
+        "from myelos.networks.cells import CellNetworkSettings as Settings\n"
+        "from myelos.training.checkpoints import beginning\n"
+        f"first = beginning(Settings(backbone='timm:{BACKBONE}'), None, 'hub')\n"
+        "print(first.said['file'], first.said['sha256'], len(first.weights))"
+    )
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        environment = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path)}
+        online = asked_of(script, environment)
+        server.shutdown()
+    hashed = hashlib.sha256(donor[1].read_bytes()).hexdigest()
+    assert online.split()[:4] == [f"timm:{BACKBONE}", "from", "the", "hub"]
+    assert hashed in online
+    assert asked_of(script, environment | {"HF_HUB_OFFLINE": "1"}) == online
+
+
+def asked_of(script: str, environment: dict[str, str]) -> str:
+    """What a script prints in a process of its own: the hub's address and cache are read when its library is loaded."""
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"timm/resnet18\S* cannot be fetched") as caught:
+        beginning(CellNetworkSettings(backbone="timm:resnet18"), None, "hub")
+    assert "pass the file" in caught.value.remedy
+
+
+def test_the_hub_s_resnext_has_the_names_of_torchvision() -> None:
+    with torch.device("meta"):
+        ours, theirs = resnext50_32x4d(weights=None), timm.create_model("resnext50_32x4d")
+    assert {name: value.shape for name, value in ours.state_dict().items()} == {
+        name: value.shape for name, value in theirs.state_dict().items()
+    }
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_read(

@@ -26,9 +26,9 @@ Models = Annotated[
 Pretrained = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="MODEL=FILE",
-        help="Weights of timm or torchvision that a network begins with: timm:resnet18=resnet18.safetensors. "
-        "May be repeated.",
+        metavar="MODEL=FILE|hub",
+        help="Weights of timm or torchvision that a network begins with: timm:resnet18=resnet18.safetensors, or "
+        "timm:resnet18=hub, which fetches them. May be repeated.",
     ),
 ]
 Scheme = Annotated[str | None, typer.Option(help="Label scheme of the codes, where they do not tell.")]
@@ -125,10 +125,14 @@ def matek(
 
 def _weights(given: str) -> tuple[str, str]:
     """Model and file of `MODEL=FILE`."""
+    from myelos.networks.pretrained import HUB
+
     model, equals, path = given.partition("=")
+    if equals and path == HUB:
+        return model, path
     if not equals or not Path(path).is_file():
         raise UsageError(
             f"--pretrained {given}: " + (f"{path} does not exist" if equals else "it names no file"),
-            remedy="Write MODEL=FILE, such as timm:resnet18=resnet18.safetensors",
+            remedy="Write MODEL=FILE or MODEL=hub, such as timm:resnet18=resnet18.safetensors",
         )
     return model, str(Path(path).resolve())

@@ -40,7 +40,10 @@ def embed(
     data: Annotated[Path, typer.Argument(help="Folder of labelled single cells.")],
     out: common.Out,
     model: Annotated[str, typer.Option(help="A shipped classifier's name, a .safetensors file, or timm:NAME.")],
-    weights: Annotated[Path | None, typer.Option(help="With timm:NAME: its weights, a .safetensors file.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="With timm:NAME: its weights, .safetensors; hub fetches them.", metavar="FILE|hub"),
+    ] = None,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Random weights in place of the model's: what its shape alone knows.")
     ] = False,
@@ -99,18 +102,21 @@ class Source:
     encoder: Encoder
 
 
-def source_of(model: str, weights: Path | None, *, device: str = "cpu", threads: int | None = None) -> Source:
-    """A classifier, or a backbone of timm with local weights. Raises UsageError where only one of the two is stated."""
+def source_of(model: str, weights: str | None, *, device: str = "cpu", threads: int | None = None) -> Source:
+    """A classifier, or a backbone of timm with its weights. Raises UsageError where only one of the two is stated."""
     if model.startswith(TIMM) != (weights is not None):
         raise UsageError("--weights and timm:NAME belong together", remedy="Pass both, or a classifier alone")
     if weights is None:
         return from_classifier(loaded(model, device=device, threads=threads))
     from myelos.models.files import sha256
     from myelos.networks.encoder import TimmEncoder
+    from myelos.networks.pretrained import local
     from myelos.representation.embeddings import Scale
 
-    encoder = TimmEncoder(model.removeprefix(TIMM), weights, device=device)
-    return Source(model, sha256(weights), "f32", (), Scale(VIEW / encoder.side, encoder.side), encoder)
+    name = model.removeprefix(TIMM)
+    path = local(weights, name)
+    encoder = TimmEncoder(name, path, device=device)
+    return Source(model, sha256(path), "f32", (), Scale(VIEW / encoder.side, encoder.side), encoder)
 
 
 def _untrained(source: Source, seed: int) -> Source:

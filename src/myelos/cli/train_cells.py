@@ -24,7 +24,7 @@ myelos train classifier --question blast-character --data mll_bone_marrow_cells 
 
 myelos train classifier --one-type basophil --data pbc_dib_cells -o basophils
 
-myelos train classifier --data cells --backbone timm:resnet18 --pretrained resnet18.safetensors --rate 5e-4 -o model
+myelos train classifier --data cells --backbone timm:resnet18 --pretrained hub --rate 5e-4 -o model
 
 myelos train classifier --recipe cells-blood --data pbc_dib_cells --data chula_wbc_fields -o runs/cells-blood
 """
@@ -51,8 +51,11 @@ Backbone = Annotated[str | None, typer.Option(help="residual (the default), resn
 Epochs = Annotated[float | None, typer.Option(help="How often each cell is drawn.")]
 Start = Annotated[str | None, typer.Option(help="An earlier classifier to begin with.")]
 Pretrained = Annotated[
-    Path | None,
-    typer.Option(help="Weights of timm or torchvision for the backbone to begin with, .safetensors."),
+    str | None,
+    typer.Option(
+        help="Weights of timm or torchvision for the backbone to begin with, .safetensors; hub fetches them.",
+        metavar="FILE|hub",
+    ),
 ]
 Given = Annotated[Path, typer.Argument(help="A classifier's .safetensors file; its weights stay as they are.")]
 Teacher = Annotated[

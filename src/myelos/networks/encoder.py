@@ -49,7 +49,7 @@ class TimmEncoder:
     """Callable: the same for a backbone of timm whose weights lie in a local file; it has no types, so (N, 0) logits.
 
     side: of its input in pixels. Raises ModelError where timm has no such backbone or the file does not fit it, and
-    MissingDependencyError without timm. Weights are never downloaded: a hub may give pickles.
+    MissingDependencyError without timm.
     """
 
     def __init__(self, name: str, weights: Path, *, device: str = "cpu", batch: int = 32) -> None:

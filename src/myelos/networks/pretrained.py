@@ -1,4 +1,4 @@
-"""Weights of others, from a local safetensors file under the names of timm or torchvision: nothing is downloaded."""
+"""Weights of others, safetensors under the names of timm or torchvision: a local file, or fetched where asked for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from myelos.errors import MissingDependencyError, ModelError
 
+HUB = "hub"  # in the place of a file: the weights that timm names, from the Hugging Face hub
 Colour = tuple[float, float, float]
 IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)  # red, green, blue, as torchvision's weights expect them
 IMAGENET_SPREAD: Colour = (0.229, 0.224, 0.225)
@@ -28,6 +29,36 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} is not read", why=str(error).splitlines()[0]) from error
+
+
+def fetched(name: str, *, endpoint: str | None = None) -> Path:
+    """The weights that timm names for a backbone, in the cache of the Hugging Face hub, downloaded where they are not.
+
+    endpoint: address of the hub; HF_ENDPOINT or the public one where None. Raises ModelError where there are none or
+    the hub cannot be reached. Pickles, which hubs also hold, are not taken.
+    """
+    timm_network(name)
+    import timm
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise ModelError(f"timm knows no weights of {name}", remedy="Pass a safetensors file")
+    place = config.hf_hub_id
+    try:
+        return Path(hf_hub_download(place, "model.safetensors", endpoint=endpoint))
+    except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        raise ModelError(
+            f"the weights {place} cannot be fetched",
+            why=str(error).strip().splitlines()[0],
+            remedy=f"Download model.safetensors of {place} where there is a network, and pass the file",
+        ) from error
+
+
+def local(weights: str | Path, name: str) -> Path:
+    """The file that is meant: itself, or for `hub` what timm names for the backbone (`fetched`)."""
+    return fetched(name) if str(weights) == HUB else Path(weights)
 
 
 def fill(network: nn.Module, path: Path) -> None:

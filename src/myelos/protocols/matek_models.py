@@ -68,7 +68,7 @@ def answers(
 def begun_with(model: str, settings: Preset, network: CellNetworkSettings) -> Beginning:
     """What the networks of a model begin with: chance, or the weights of a given file."""
     given = settings.pretrained.get(model)
-    return beginning(network, None, Path(given) if given else None)
+    return beginning(network, None, given)
 
 
 def check_pretrained(settings: Preset) -> None:

@@ -17,6 +17,7 @@ from myelos.datasets.records import Fault
 from myelos.metrics.agreement import confusion_matrix
 from myelos.metrics.classification import evaluate
 from myelos.metrics.mcnemar import mcnemar
+from myelos.networks.pretrained import HUB
 from myelos.protocols import matek_external, matek_figures
 from myelos.protocols.matek import HANDCRAFTED, SPLIT, Preset, Study, answers_file, paper, preset, read_answers
 from myelos.tables import write_bytes, write_json
@@ -149,7 +150,7 @@ def page(result: Mapping[str, Any], settings: Preset) -> str:
         f"Preset `{settings.name}`: {settings.folds} folds, {result['cells']} cells of {len(result['types'])} types, "
         f"crops of {settings.side} × {settings.side} px at {settings.mpp:g} µm/px. " + _drawn(settings),
         "",
-        *[f"{model} began with the weights of {Path(file).name}.\n" for model, file in settings.pretrained.items()],
+        *[f"{model} began with weights of {_weights(file)}.\n" for model, file in settings.pretrained.items()],
         *_not_run(settings),
         *_left_out(result),
         *[line for model in settings.models for line in _table(result, model)],
@@ -169,6 +170,10 @@ def page(result: Mapping[str, Any], settings: Preset) -> str:
         "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _weights(given: str) -> str:
+    return "the hub, as timm names them" if given == HUB else Path(given).name
 
 
 def _better(result: Mapping[str, Any]) -> list[str]:

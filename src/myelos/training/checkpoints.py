@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from myelos.errors import ResultError, UsageError
 from myelos.models.files import find, sha256, tensors
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
-from myelos.networks.pretrained import colours, fill
+from myelos.networks.pretrained import colours, fill, local
 from myelos.tables import RUN_FILE, prepare, write_bytes, write_json
 from myelos.training.fingerprint import differences
 
+_TIMM_NAMES = {"resnext50": "resnext50_32x4d"}  # whose weights bear the names of torchvision's
 WEIGHTS_FILE, STATE_FILE, CURVE_FILE = "checkpoint.safetensors", "checkpoint.json", "curve.csv"
 
 
@@ -76,10 +77,11 @@ class Beginning:
     said: Mapping[str, str] = field(default_factory=dict)
 
 
-def beginning(network: CellNetworkSettings, start: str | Path | None, pretrained: Path | None) -> Beginning:
+def beginning(network: CellNetworkSettings, start: str | Path | None, pretrained: str | Path | None) -> Beginning:
     """An earlier classifier, a backbone's weights from a file of timm or torchvision, or chance where both are None.
 
-    Raises UsageError where both are given or the backbone is our own, and ModelError where a file does not fit.
+    pretrained: "hub" fetches what timm names for the backbone. Raises UsageError where both are given or the backbone
+    is our own, and ModelError where a file does not fit.
     """
     if start and pretrained:
         raise UsageError("a training begins with --start or with --pretrained", remedy="Leave one of them out")
@@ -95,10 +97,14 @@ def beginning(network: CellNetworkSettings, start: str | Path | None, pretrained
             remedy="Choose --backbone resnext50 or timm:NAME, or begin with an earlier classifier: --start",
         )
     trunk = CellNetwork(1, network).trunk
-    fill(trunk, pretrained)
+    path = local(pretrained, _TIMM_NAMES.get(network.backbone, network.backbone.removeprefix("timm:")))
+    fill(trunk, path)
     centre, spread = colours(trunk)
     weights = {f"trunk.{name}": value for name, value in trunk.state_dict().items()}
-    said = {"file": pretrained.name, "sha256": sha256(pretrained)}
+    said = {
+        "file": path.name if path == Path(pretrained) else f"{network.backbone} from the hub",
+        "sha256": sha256(path),
+    }
     return Beginning(replace(network, centre=centre, spread=spread), weights, said)
 
 

@@ -41,7 +41,7 @@ def train_classifier(
     *,
     recipe: ClassifierRecipe | None = None,
     start: str | Path | None = None,
-    pretrained: Path | None = None,
+    pretrained: str | Path | None = None,
     teachers: Sequence[str | Path] = (),
     test: Sequence[Path] = (),
     check: bool = True,
@@ -53,7 +53,7 @@ def train_classifier(
     """Train a classifier and write `<out>/<name>.safetensors`, `.onnx`, `.int8.onnx`, curves and `run.json`.
 
     start: an earlier classifier to begin with. pretrained: weights of timm or torchvision for the backbone to begin
-    with, a safetensors file. teachers: earlier classifiers whose answers are learned beside the
+    with, a safetensors file, or "hub". teachers: earlier classifiers whose answers are learned beside the
     labels (`training.distillation`). test: folders kept out of everything but the quoted figures. check: set
     damaged images aside and report images under two labels before anything is learned.
     A killed training goes on when the same command is given again. Raises LabelError where nothing can be learned,
