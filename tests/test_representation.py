@@ -293,33 +293,54 @@ def test_a_backbone_of_timm_embeds_with_local_weights_only(tmp_path: Path) -> No
         TimmEncoder("no_such_net", tmp_path / "vit.safetensors")
 
 
-def test_the_command_judges_a_network_and_its_untrained_shape(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Seventy small discs of two types; the untrained network is another one, and names nothing."""
-    import json
-
-    from myelos.cli import main
-
+def discs(folder: Path) -> Path:
+    """Seventy small discs of two types."""
     rng = np.random.default_rng(2)
     for name, colour in (("lymphocyte", (60, 60, 120)), ("eosinophil", (220, 120, 110))):
-        (tmp_path / "cells" / name).mkdir(parents=True)
+        (folder / "cells" / name).mkdir(parents=True)
         for number in range(35):
             image = rng.integers(150, 250, (6, 6, 1)).astype(np.uint8).repeat(3, axis=2)
             image = cv2.resize(image, (150, 150), interpolation=cv2.INTER_CUBIC)
             cv2.circle(image, (75, 75), 40, colour, -1)
-            cv2.imwrite(str(tmp_path / "cells" / name / f"{number}.png"), image[..., ::-1])
-    command = [
-        "myelos",
-        "embed",
-        str(tmp_path / "cells"),
-        "--model",
-        "cells-blood",
-        "--mpp",
-        "0.15",
-        "--no-map",
-        "--json",
-    ]
+            cv2.imwrite(str(folder / "cells" / name / f"{number}.png"), image[..., ::-1])
+    return folder / "cells"
+
+
+def test_the_command_judges_a_backbone_of_timm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    from myelos.cli import main
+
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", pretrained=False)
+    save_file(network.state_dict(), tmp_path / "resnet.safetensors")
+    given = ["--model", "timm:test_resnet", "--weights", str(tmp_path / "resnet.safetensors")]
+    command = ["myelos", "embed", str(discs(tmp_path)), *given, "--mpp", "0.15", "--no-map", "--json", "--poses", "2"]
+    monkeypatch.setattr("sys.argv", [*command, "-o", str(tmp_path / "out"), "--threads", "1"])
+    assert main() == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["cells"] == 70
+    assert result["probe"]["accuracy"] > 0.9  # random weights tell two colours
+    written = read_embeddings(tmp_path / "out")
+    assert written.features.shape == (70, network.num_features)
+    assert set(written.predicted) == {""}
+
+
+def test_the_command_judges_a_network_and_its_untrained_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The untrained network is another one, and names nothing."""
+    import json
+
+    from myelos.cli import main
+
+    command = ["myelos", "embed", str(discs(tmp_path)), "--model", "cells-blood", "--mpp", "0.15", "--no-map", "--json"]
     results = []
     for out, more in (("trained", []), ("shape", ["--untrained"])):
         monkeypatch.setattr("sys.argv", [*command, "-o", str(tmp_path / out), "--threads", "1", *more])

@@ -80,7 +80,7 @@ def encoded(
 
 
 def _mean(rows: NDArray[np.float32], poses: int) -> NDArray[np.float32]:
-    return rows.reshape(-1, poses, rows.shape[1]).mean(axis=1).astype(np.float32)
+    return rows.reshape(len(rows) // poses, poses, rows.shape[1]).mean(axis=1).astype(np.float32)
 
 
 def embed_records(
