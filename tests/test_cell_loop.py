@@ -11,7 +11,7 @@ import torch
 from myelos.errors import MissingDependencyError
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
 from myelos.training import cell_loop
-from myelos.training.cell_loop import CellTrainingSettings, drawers, predict_crops, spread_over, train_network
+from myelos.training.cell_loop import CellTrainingSettings, drawers, predict_crops, rate_at, spread_over, train_network
 from myelos.training.crops import Crop
 
 NETWORK = CellNetworkSettings(widths=(8, 8, 16, 16), depths=(1, 1, 1, 1))
@@ -36,6 +36,15 @@ def test_batches_drawn_ahead_by_several_threads_change_nothing(tmp_path: Path, m
     monkeypatch.setattr(cell_loop, "drawers", lambda _device: 6)
     together = trained(tmp_path / "together")
     assert all(torch.equal(value, together[name]) for name, value in alone.items())
+
+
+def test_a_short_training_reaches_its_rate() -> None:
+    """With a warm-up longer than itself it would hardly learn; a long one keeps its warm-up as it is stated."""
+    settings = CellTrainingSettings(rate=1.0, warmup=150)
+    assert max(rate_at(step, 12, settings) for step in range(12)) > 0.5
+    long = [rate_at(step, 3000, settings) for step in range(160)]
+    assert long[74] == pytest.approx(0.5, rel=0.01)
+    assert long.index(max(long)) == 149
 
 
 def test_a_gpu_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ class CellTrainingSettings:
     batch: int = 64
     rate: float = 2e-3
     decay: float = 0.05
-    warmup: int = 150  # steps
+    warmup: int = 150  # steps; of a short training half at most
     average: float = 0.998
     clip: float = 5.0
     smoothing: float = 0.08
@@ -249,7 +249,7 @@ def partial_loss(logits: Tensor, allowed: Tensor, smoothing: float = 0.0) -> Ten
 
 def rate_at(step: int, steps: int, settings: CellTrainingSettings) -> float:
     """A linear warm-up, then half a cosine down to a hundredth."""
-    warm = min(1.0, (step + 1) / max(settings.warmup, 1))
+    warm = min(1.0, (step + 1) / max(min(settings.warmup, steps // 2), 1))
     return settings.rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
