@@ -11,9 +11,11 @@ import typer
 from myelos.cli import common
 from myelos.errors import UsageError
 
-EPILOG = """Example:
+EPILOG = """Examples:
 
 myelos crossval matek --data mll_bone_marrow_cells -o crossval --preset two-cores
+
+myelos crossval matek --data cells --models timm:resnet18 --pretrained timm:resnet18=hub -o pretrained
 """
 
 
@@ -27,8 +29,8 @@ Pretrained = Annotated[
     list[str] | None,
     typer.Option(
         metavar="MODEL=FILE|hub",
-        help="Weights of timm or torchvision that a network begins with: timm:resnet18=resnet18.safetensors, or "
-        "timm:resnet18=hub, which fetches them. May be repeated.",
+        help="Weights of timm or torchvision that a network begins with, .safetensors; hub fetches them. "
+        "May be repeated.",
     ),
 ]
 Scheme = Annotated[str | None, typer.Option(help="Label scheme of the codes, where they do not tell.")]
