@@ -85,7 +85,7 @@ def test_networks_begin_with_weights_of_others(blood: Path, tmp_path: Path, monk
     monkeypatch.setattr(matek_models, "train_network", watched)
     matek.crossval([blood], tmp_path / "out", settings=settings)
     assert len(begun) == settings.folds
-    assert all(torch.equal(start["trunk.conv1.0.weight"], given["conv1.0.weight"]) for start in begun)
+    assert all(torch.equal(start["trunk.network.conv1.0.weight"], given["conv1.0.weight"]) for start in begun)
     assert f"{model} began with weights of given.safetensors." in (tmp_path / "out" / "crossval.md").read_text()
 
 

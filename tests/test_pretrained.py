@@ -188,7 +188,7 @@ def test_the_command_begins_with_them_and_says_so(
     card = read_card(tmp_path / "run" / "taken.safetensors")
     assert card.training["begun_with"]["file"] == "donor.safetensors"
     assert "Begun with the weights of donor.safetensors" in card.text
-    kept, first = load_file(card.path)["trunk.conv_stem.weight"], donor[0].state_dict()["conv_stem.weight"]
+    kept, first = load_file(card.path)["trunk.network.conv_stem.weight"], donor[0].state_dict()["conv_stem.weight"]
     torch.testing.assert_close(kept.float(), first, rtol=2e-3, atol=1e-4)
     graph, module = load_classifier(card.path)(images[:6]), ModuleClassifier(card)(images[:6])
     assert np.abs(graph - module).max() < 2e-3

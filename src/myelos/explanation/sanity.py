@@ -86,7 +86,7 @@ def stages_of(network: CellNetwork) -> list[tuple[str, list[nn.Module]]]:
     """The head, then the parts of the trunk from its end to its beginning; a normalisation belongs to the convolution
     before it."""
     parts: list[tuple[str, list[nn.Module]]] = []
-    for name, module in network.trunk.named_children():
+    for name, module in network.body.named_children():
         if not any(True for _ in module.parameters()):
             continue
         if parts and not any(isinstance(m, nn.Conv2d | nn.Linear) for m in module.modules()):

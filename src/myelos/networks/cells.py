@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from myelos.errors import ModelError
-from myelos.networks.pretrained import timm_network
+from myelos.networks.timm_trunk import TimmTrunk
 
 GREY = (127.5, 127.5, 127.5)  # inputs are centred on mid grey and scaled to about unit spread
 SPREAD = (63.75, 63.75, 63.75)
@@ -57,7 +56,13 @@ class CellNetwork(nn.Module):
         return self.trunk((pixels - self.centre) / self.spread)
 
     def features(self, pixels: Tensor) -> Tensor:
-        return self.maps(pixels).mean(dim=(2, 3))
+        maps = self.maps(pixels)
+        return self.trunk.pooled(maps) if isinstance(self.trunk, TimmTrunk) else maps.mean(dim=(2, 3))
+
+    @property
+    def body(self) -> nn.Module:
+        """The backbone as its maker has it, with the names of the makers' files of weights."""
+        return self.trunk.network if isinstance(self.trunk, TimmTrunk) else self.trunk
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.head(self.dropout(self.features(pixels)))
@@ -130,6 +135,5 @@ def _trunk(settings: CellNetworkSettings) -> tuple[nn.Module, int]:
         raise ModelError(
             f"there is no backbone {settings.backbone!r}", remedy=f"Choose {', '.join(BACKBONES)}, or timm:NAME"
         )
-    trunk = timm_network(name, global_pool="")
-    channels: Any = trunk.num_features
-    return trunk, int(channels)
+    trunk = TimmTrunk(name)
+    return trunk, trunk.channels

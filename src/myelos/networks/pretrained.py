@@ -73,7 +73,7 @@ def fill(network: nn.Module, path: Path) -> None:
         raise ModelError(f"{path.name} does not fit", why=str(error).splitlines()[-1].strip()) from error
 
 
-def timm_network(name: str, **settings: Any) -> nn.Module:
+def timm_network(name: str) -> nn.Module:
     """A backbone of timm with random weights and no head; raises ModelError for an unknown name."""
     try:
         import timm
@@ -82,7 +82,7 @@ def timm_network(name: str, **settings: Any) -> nn.Module:
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:6])
         raise ModelError(f"timm has no backbone {name!r}", remedy=f"Near it are: {near}" if near else "")
-    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **settings)
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
     return network
 
 

@@ -20,6 +20,7 @@ from myelos.errors import ResultError, UsageError
 from myelos.models.files import find, sha256, tensors
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
 from myelos.networks.pretrained import colours, fill, local
+from myelos.networks.timm_trunk import TIMM
 from myelos.tables import RUN_FILE, prepare, write_bytes, write_json
 from myelos.training.fingerprint import differences
 
@@ -90,17 +91,17 @@ def beginning(network: CellNetworkSettings, start: str | Path | None, pretrained
         return Beginning(network, earlier_weights(path), {"file": path.name, "sha256": sha256(path)})
     if not pretrained:
         return Beginning(network)
-    if network.backbone != "resnext50" and not network.backbone.startswith("timm:"):
+    if network.backbone != "resnext50" and not network.backbone.startswith(TIMM):
         raise UsageError(
             f"there are no pretrained weights for the backbone {network.backbone!r}",
             why="it is our own network",
             remedy="Choose --backbone resnext50 or timm:NAME, or begin with an earlier classifier: --start",
         )
-    trunk = CellNetwork(1, network).trunk
-    path = local(pretrained, _TIMM_NAMES.get(network.backbone, network.backbone.removeprefix("timm:")))
-    fill(trunk, path)
-    centre, spread = colours(trunk)
-    weights = {f"trunk.{name}": value for name, value in trunk.state_dict().items()}
+    whole = CellNetwork(1, network)
+    path = local(pretrained, _TIMM_NAMES.get(network.backbone, network.backbone.removeprefix(TIMM)))
+    fill(whole.body, path)
+    centre, spread = colours(whole.body)
+    weights = {f"trunk.{name}": value for name, value in whole.trunk.state_dict().items()}
     said = {
         "file": path.name if path == Path(pretrained) else f"{network.backbone} from the hub",
         "sha256": sha256(path),

@@ -23,6 +23,7 @@ from myelos.datasets.records import Fault
 from myelos.detection.run import worker_threads
 from myelos.errors import LabelError
 from myelos.models.files import read_card, sha256
+from myelos.networks.timm_trunk import TIMM, check_side
 from myelos.tables import write_json, write_run
 from myelos.training.card import draw_curve, list_faults
 from myelos.training.cell_loop import train_network
@@ -60,6 +61,8 @@ def train_classifier(
     ResultError for a finished `out`.
     """
     recipe = recipe or ClassifierRecipe()
+    if recipe.training.network.backbone.startswith(TIMM):
+        check_side(recipe.training.network.backbone.removeprefix(TIMM), recipe.side)
     first = beginning(recipe.training.network, start, pretrained)
     recipe = replace(recipe, training=replace(recipe.training, network=first.network))
     records, faults = begun(data, out, check=check, threads=threads, overwrite=overwrite, progress=progress)
