@@ -19,8 +19,8 @@ class TimmTrunk(nn.Module):
     """(N, 3, S, S) → (N, C, h, w). `pooled` makes of them the (N, channels) features that timm's own head would see.
 
     Networks of one size (most transformers) see images brought to it. The maps of those that think in tokens are the
-    tokens of patches in their places, and their features the mean of these: a class token has no place to be shown.
-    Raises ModelError where timm has no such backbone, or one without maps.
+    tokens of patches in their places, and their features the mean of these: a class token has no place to be shown. The
+    few that give neither have one place, the whole image. Raises ModelError where timm has no such backbone.
     """
 
     def __init__(self, name: str) -> None:
@@ -29,21 +29,24 @@ class TimmTrunk(nn.Module):
         self.network = network
         self.side = input_side(network) if network.pretrained_cfg["fixed_input_size"] else None
         self.channels_last = getattr(network, "output_fmt", None) == "NHWC"
-        dimensions, self.channels = _shapes(name)
-        self.in_tokens = dimensions == 3
+        self.gives, self.channels = _gives(name)
 
     def forward(self, pixels: Tensor) -> Tensor:
         if self.side and pixels.shape[-1] != self.side:
             size = (self.side, self.side)
             pixels = functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
         network: Any = self.network
-        found: Tensor = network.forward_features(pixels)
-        if self.in_tokens:
+        found = network.forward_features(pixels)
+        if self.gives == "features":
+            features: Tensor = network.forward_head(found, pre_logits=True)
+            return features[:, :, None, None]
+        if self.gives == "tokens":
             return _in_place(found, getattr(network, "num_prefix_tokens", None))
-        return found.permute(0, 3, 1, 2) if self.channels_last else found
+        maps: Tensor = found.permute(0, 3, 1, 2) if self.channels_last else found
+        return maps
 
     def pooled(self, maps: Tensor) -> Tensor:
-        if self.in_tokens:
+        if self.gives != "maps":
             return maps.mean(dim=(2, 3))
         network: Any = self.network
         found: Tensor = network.forward_head(maps.permute(0, 2, 3, 1) if self.channels_last else maps, pre_logits=True)
@@ -71,12 +74,13 @@ def _in_place(tokens: Tensor, first: int | None) -> Tensor:
     return patches.transpose(1, 2).unflatten(2, (edge, edge))
 
 
-def _shapes(name: str) -> tuple[int, int]:
-    """Dimensions of what a backbone finds and the length of its features, from a run without numbers."""
+def _gives(name: str) -> tuple[str, int]:
+    """maps, tokens or features, and the length of the features: from a run without numbers."""
     with torch.device("meta"), torch.inference_mode():
         twin: Any = timm_network(name).eval()
         side = input_side(twin)
         found = twin.forward_features(torch.zeros(2, 3, side, side))
-        if not isinstance(found, Tensor):
-            raise ModelError(f"{name} cannot name cells", why="it gives no maps", remedy="Choose another backbone")
-        return found.ndim, int(twin.forward_head(found, pre_logits=True).shape[1])
+        length = int(twin.forward_head(found, pre_logits=True).shape[1])
+    if not isinstance(found, Tensor):
+        return "features", length
+    return ("tokens" if found.ndim == 3 else "maps"), length

@@ -133,15 +133,15 @@ def crossval(
 
     external: folders of another laboratory, for Figure 4. device: of the networks, see `cell_loop`. announce: is told
     in a sentence, before anything is trained, how long it will take. Returns what `crossval.json` holds. Raises
-    LabelError where the data cannot be divided, UsageError or ModelError where given weights fit no model of the run,
+    LabelError where the data cannot be divided, UsageError or ModelError where weights or crops do not fit the models,
     ResultError where `out` is finished or holds the answers of other
     settings or cells.
     """
     from myelos.protocols import matek_report
-    from myelos.protocols.matek_models import answers, check_pretrained
+    from myelos.protocols.matek_models import answers, check_models
 
     tell = progress or (lambda _stage, _done, _total: None)
-    check_pretrained(settings)
+    check_models(settings)
     if overwrite and (out / SETTINGS).exists():
         shutil.rmtree(out)
     prepare(out, overwrite=overwrite)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from myelos.datasets.cells import CellRecord
 from myelos.errors import InputError, UsageError
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
+from myelos.networks.timm_trunk import TIMM, check_side
 from myelos.protocols.matek import (
     EXTERNAL,
     HANDCRAFTED,
@@ -71,8 +72,11 @@ def begun_with(model: str, settings: Preset, network: CellNetworkSettings) -> Be
     return beginning(network, None, given)
 
 
-def check_pretrained(settings: Preset) -> None:
-    """Raise UsageError for weights of a model that is not run, and ModelError for a file that does not fit."""
+def check_models(settings: Preset) -> None:
+    """Raise UsageError for weights of a model that is not run, and ModelError for a file or crops that do not fit."""
+    for model in settings.models:
+        if model.startswith(TIMM):
+            check_side(model.removeprefix(TIMM), settings.side)
     for model in settings.pretrained:
         if model not in settings.models or model == HANDCRAFTED:
             networks = [name for name in settings.models if name != HANDCRAFTED]
