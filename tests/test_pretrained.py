@@ -114,7 +114,11 @@ def test_the_hub_is_asked_where_that_is_wanted(donor: tuple[torch.nn.Module, Pat
     )
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        environment = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path)}
+        environment = {
+            "NO_PROXY": "127.0.0.1",
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "HF_HOME": str(tmp_path),
+        }
         online = asked_of(script, environment)
         server.shutdown()
     hashed = hashlib.sha256(donor[1].read_bytes()).hexdigest()
@@ -129,8 +133,11 @@ def asked_of(script: str, environment: dict[str, str]) -> str:
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True).stdout
 
 
-def test_a_hub_that_cannot_be_reached_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_cannot_be_reached_is_an_error_that_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"timm/resnet18\S* cannot be fetched") as caught:
         beginning(CellNetworkSettings(backbone="timm:resnet18"), None, "hub")
     assert "pass the file" in caught.value.remedy
