@@ -199,3 +199,7 @@ def test_the_command_begins_with_them_and_says_so(
     torch.testing.assert_close(kept.float(), first, rtol=2e-3, atol=1e-4)
     graph, module = load_classifier(card.path)(images[:6]), ModuleClassifier(card)(images[:6])
     assert np.abs(graph - module).max() < 2e-3
+    further = beginning(CellNetworkSettings(backbone=f"timm:{BACKBONE}"), card.path, None)
+    assert further.network.centre == pytest.approx(card.architecture["centre"])
+    assert further.network.centre != GREY
+    assert beginning(CellNetworkSettings(), card.path, None).network.centre == GREY

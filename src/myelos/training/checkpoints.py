@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from myelos.errors import ResultError, UsageError
-from myelos.models.files import find, sha256, tensors
+from myelos.models.files import find, read_card, sha256, tensors
+from myelos.models.module import settings_of
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
 from myelos.networks.pretrained import colours, fill, local
 from myelos.networks.timm_trunk import TIMM
@@ -88,6 +89,9 @@ def beginning(network: CellNetworkSettings, start: str | Path | None, pretrained
         raise UsageError("a training begins with --start or with --pretrained", remedy="Leave one of them out")
     if start:
         path = find(start)
+        used = settings_of(read_card(path))
+        if used.get("backbone", CellNetworkSettings().backbone) == network.backbone:
+            network = replace(network, **{name: used[name] for name in ("centre", "spread") if name in used})
         return Beginning(network, earlier_weights(path), {"file": path.name, "sha256": sha256(path)})
     if not pretrained:
         return Beginning(network)

@@ -27,7 +27,7 @@ from myelos.tables import write_bytes, write_run
 from myelos.training.cell_loop import train_network
 from myelos.training.cell_model import view_logits
 from myelos.training.cell_recipe import ClassifierRecipe
-from myelos.training.checkpoints import earlier_weights
+from myelos.training.checkpoints import beginning
 from myelos.training.classifier import begun, crops_of_cells, divided, types_of
 from myelos.training.crops import Crop, plain
 from myelos.training.trained import Progress, count_steps
@@ -100,6 +100,8 @@ def find_doubts(
     settings, recipe = settings or DoubtSettings(), recipe or ClassifierRecipe()
     if recipe.question:
         raise UsageError(f"{recipe.name} asks {recipe.question}", remedy="Choose a recipe that names types")
+    first = beginning(recipe.training.network, start, None)
+    recipe = replace(recipe, training=replace(recipe.training, network=first.network))
     tell = progress or (lambda _stage, _values: None)
     records, faults = begun(data, out, check=check, threads=threads, overwrite=overwrite, progress=progress)
     parts = divided(records, recipe)
@@ -117,7 +119,7 @@ def find_doubts(
             side=recipe.side,
             settings=recipe.training,
             out=out / f"fold-{fold + 1}",
-            start=earlier_weights(start),
+            start=first.weights,
             anew=overwrite,
             device=device,
             report=partial(tell, f"training {fold + 1} of {settings.folds}"),
