@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from myelos.errors import MissingDependencyError
+from myelos.errors import MissingDependencyError, ModelError
 from myelos.networks.cells import CellNetwork, CellNetworkSettings
 from myelos.training import cell_loop
 from myelos.training.cell_loop import CellTrainingSettings, drawers, predict_crops, rate_at, spread_over, train_network
@@ -45,6 +45,12 @@ def test_a_short_training_reaches_its_rate() -> None:
     long = [rate_at(step, 3000, settings) for step in range(160)]
     assert long[74] == pytest.approx(0.5, rel=0.01)
     assert long.index(max(long)) == 149
+
+
+def test_a_start_of_another_backbone_is_refused(tmp_path: Path) -> None:
+    other = CellNetwork(2, CellNetworkSettings(backbone="timm:test_resnet")).state_dict()
+    with pytest.raises(ModelError, match="fit no layer"):
+        train_network(crops(), types=2, side=32, settings=SETTINGS, out=tmp_path, start=other)
 
 
 def test_a_gpu_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,9 +77,9 @@ def train_network(
 ) -> CellNetwork:
     """Train on crops and return the averaged network on the CPU; goes on from the checkpoint in `out` if there is one.
 
-    start: weights of an earlier network; layers that differ start anew. teachers: whose answers are learned beside the
-    labels. anew: replace a checkpoint of other settings or
-    data. device: cpu, or cuda: then every GPU that PyTorch sees takes a part of each batch (cuda:1 is that one alone).
+    start: weights of an earlier network; layers that differ start anew, and ModelError is raised where all do.
+    teachers: whose answers are learned beside the labels. anew: replace a checkpoint of other settings or data. device:
+    cpu, or cuda: then every GPU that PyTorch sees takes a part of each batch (cuda:1 is that one alone).
     report: called after every step. Raises ResultError where the checkpoint is of other settings or data.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,14 @@ def train_network(
     network = CellNetwork(types, settings.network)
     if start:
         own = network.state_dict()
-        network.load_state_dict(own | {k: v for k, v in start.items() if k in own and own[k].shape == v.shape})
+        fitting = {k: v for k, v in start.items() if k in own and own[k].shape == v.shape}
+        if not any(name.startswith("trunk.") for name in fitting):
+            raise ModelError(
+                "the weights to begin with fit no layer of this network",
+                why=f"it has the backbone {settings.network.backbone}",
+                remedy="Choose the backbone that they are of: --backbone",
+            )
+        network.load_state_dict(own | fitting)
     network = network.to(memory_format=torch.channels_last).to(usable_device(device))
     average = copy.deepcopy(network).eval()
     optimiser = torch.optim.AdamW(_decayed(network, settings.decay), lr=settings.rate)
