@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from myelos.cli import common
 from myelos.errors import UsageError
+
+if TYPE_CHECKING:
+    from myelos.protocols.matek import Preset as ProtocolPreset
 
 EPILOG = """Examples:
 
@@ -90,20 +93,15 @@ def matek(
         from myelos.models.module import use_threads
         from myelos.protocols import matek as protocol
 
-    settings = protocol.preset(preset)
-    given: dict[str, Any] = {
+    given = {
         "models": tuple(models.split(",")) if models else None,
-        "pretrained": dict(_weights(given) for given in pretrained or ()),
+        "pretrained": dict(_weights(one) for one in pretrained or ()),
         "batch": batch,
         "rate": rate,
         "seed": seed,
         "overlaps": overlaps,
     }
-    if side is not None:
-        given |= {"side": side, "mpp": settings.mpp * settings.side / side}
-    if epochs is not None:
-        given |= {"epochs": epochs, "images": 0}
-    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    settings = _changed(protocol.preset(preset), given, side, epochs)
     use_threads(threads)
     with common.needs_training(), common.progress_bars() as progress:
         result = protocol.crossval(
@@ -123,6 +121,15 @@ def matek(
     else:
         typer.echo(str(out / "crossval.md"))
     return 3 if result["set_aside"] else 0
+
+
+def _changed(settings: ProtocolPreset, given: dict[str, Any], side: int | None, epochs: float | None) -> ProtocolPreset:
+    """A preset with what was given in its place; another side shows the same part of the cell."""
+    if side is not None:
+        given |= {"side": side, "mpp": settings.mpp * settings.side / side}
+    if epochs is not None:
+        given |= {"epochs": epochs, "images": 0}
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
 def _weights(given: str) -> tuple[str, str]:

@@ -31,14 +31,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} is not read", why=str(error).splitlines()[0]) from error
 
 
-def fetched(name: str, *, endpoint: str | None = None) -> Path:
+def fetched(name: str) -> Path:
     """The weights that timm names for a backbone, in the cache of the Hugging Face hub, downloaded where they are not.
 
-    endpoint: address of the hub; HF_ENDPOINT or the public one where None. Raises ModelError where there are none or
-    the hub cannot be reached. Pickles, which hubs also hold, are not taken.
+    The hub is the public one, or that of HF_ENDPOINT. Raises ModelError where there are none or the hub cannot be
+    reached. Pickles, which hubs also hold, are not taken.
     """
-    timm_network(name)
-    import timm
+    timm = _timm_with(name)
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
@@ -47,7 +46,7 @@ def fetched(name: str, *, endpoint: str | None = None) -> Path:
         raise ModelError(f"timm knows no weights of {name}", remedy="Pass a safetensors file")
     place = config.hf_hub_id
     try:
-        return Path(hf_hub_download(place, "model.safetensors", endpoint=endpoint))
+        return Path(hf_hub_download(place, "model.safetensors"))
     except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise ModelError(
             f"the weights {place} cannot be fetched",
@@ -75,6 +74,12 @@ def fill(network: nn.Module, path: Path) -> None:
 
 def timm_network(name: str) -> nn.Module:
     """A backbone of timm with random weights and no head; raises ModelError for an unknown name."""
+    network: nn.Module = _timm_with(name).create_model(name, pretrained=False, num_classes=0)
+    return network
+
+
+def _timm_with(name: str) -> Any:
+    """The library, where it has a backbone of this name."""
     try:
         import timm
     except ImportError as error:
@@ -82,8 +87,7 @@ def timm_network(name: str) -> nn.Module:
     if not timm.is_model(name):
         near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:6])
         raise ModelError(f"timm has no backbone {name!r}", remedy=f"Near it are: {near}" if near else "")
-    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
-    return network
+    return timm
 
 
 def colours(network: nn.Module) -> tuple[Colour, Colour]:

@@ -82,8 +82,9 @@ class Beginning:
 def beginning(network: CellNetworkSettings, start: str | Path | None, pretrained: str | Path | None) -> Beginning:
     """An earlier classifier, a backbone's weights from a file of timm or torchvision, or chance where both are None.
 
-    pretrained: "hub" fetches what timm names for the backbone. Raises UsageError where both are given or the backbone
-    is our own, and ModelError where a file does not fit.
+    start: one of the same backbone brings the colours that it is used to. pretrained: "hub" fetches what timm names for
+    the backbone. Raises UsageError where both are given or the backbone is our own, and ModelError where a file does
+    not fit.
     """
     if start and pretrained:
         raise UsageError("a training begins with --start or with --pretrained", remedy="Leave one of them out")
